@@ -1,0 +1,434 @@
+//! A broadcast: what its publisher writes and its viewers read, without anybody's mailbox in between.
+//!
+//! One publisher at a time holds the desk and writes media; what is finished goes on the shelf, and with every part one immutable
+//! [`View`] goes out on a watch channel. Viewers read the latest view, wait for the next, and take parts from the shelf; nothing
+//! they do makes the publisher wait.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use nova_media::{
+    codec::Configuration,
+    frame::{Media, Track},
+    hls::{Cut, Segmenter, Settings, Snapshot, Window, multivariant},
+    rtmp::{Metadata, Report},
+};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
+
+use super::{audience::Audience, state::Session};
+use crate::id::StreamId;
+
+/// A viewer who has asked for nothing in this many target durations has left.
+const VIEWER_GONE_TARGETS: u32 = 2;
+
+/// The media playlist's name, beside which the epochs lie.
+pub const PLAYLIST: &str = "source.m3u8";
+
+/// What viewers see at one moment. Made once for each part, then shared.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The media playlist.
+    pub playlist: Snapshot,
+    /// The multivariant playlist.
+    pub multivariant: Bytes,
+}
+
+/// What was written is not wanted any more: somebody else has the desk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another publisher writes to this broadcast now")]
+pub struct Superseded;
+
+/// What became of media that was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Parts that were finished by it.
+    pub parts: u32,
+    /// Their bytes.
+    pub part_bytes: u64,
+    /// With it there is something to play for the first time.
+    pub first: bool,
+}
+
+/// What the owner of a stream wants to know of it while it is live.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// How the media arrives.
+    pub report: Report,
+    /// What the encoder says of itself.
+    pub metadata: Metadata,
+    /// When the present publisher came.
+    pub since: Option<Instant>,
+}
+
+/// A broadcast; see the [module documentation](self).
+#[derive(Debug)]
+pub struct Broadcast {
+    stream: StreamId,
+    name: String,
+    settings: Settings,
+    desk: Mutex<Desk>,
+    shelf: RwLock<Window>,
+    views: watch::Sender<Option<Arc<View>>>,
+    audience: Audience,
+    condition: Mutex<Condition>,
+}
+
+/// Who writes, and what was written last.
+#[derive(Debug)]
+struct Desk {
+    session: Session,
+    segmenter: Segmenter,
+    rates: Rates,
+    video: Option<Arc<Configuration>>,
+    audio: Option<Arc<Configuration>>,
+    ended: bool,
+}
+
+impl Broadcast {
+    /// An empty one. `name` tells it from the other broadcasts of the stream in every address; letters and digits.
+    #[must_use]
+    pub fn new(stream: StreamId, name: String, settings: Settings) -> Self {
+        let gone_after = Duration::from_secs((settings.target_duration_s * VIEWER_GONE_TARGETS).into());
+        Self {
+            stream,
+            name,
+            settings,
+            desk: Mutex::new(Desk {
+                session: 0,
+                segmenter: Segmenter::new(settings, 0),
+                rates: Rates::default(),
+                video: None,
+                audio: None,
+                ended: false,
+            }),
+            shelf: RwLock::new(Window::new(settings, "0")),
+            views: watch::Sender::new(None),
+            audience: Audience::new(gone_after),
+            condition: Mutex::default(),
+        }
+    }
+
+    /// The stream it belongs to.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// What tells it from the other broadcasts of the stream.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is cut.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who watches.
+    #[must_use]
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// The latest view, and all that come after it. None until there is something to play.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.views.subscribe()
+    }
+
+    /// How the publisher does.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        lock(&self.condition).clone()
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        lock(&self.desk).ended
+    }
+
+    /// The latest session that had the desk.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        lock(&self.desk).session
+    }
+
+    /// Gives the desk to a publisher. Whoever had it before is [`Superseded`]; what it left open is closed.
+    pub fn hand(&self, session: Session, now: Instant) {
+        let mut desk = lock(&self.desk);
+        let cuts = desk.segmenter.interrupt();
+        self.shelve(&mut desk, cuts);
+        desk.session = session;
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).set_epoch(&session.to_string());
+        *lock(&self.condition) = Condition { since: Some(now), ..Condition::default() };
+    }
+
+    /// Writes media that came at `unix_ms`.
+    ///
+    /// # Errors
+    /// [`Superseded`] unless this session has the desk.
+    pub fn write(&self, session: Session, unix_ms: i64, media: &Media) -> Result<Written, Superseded> {
+        let mut desk = lock(&self.desk);
+        if desk.session != session || desk.ended {
+            return Err(Superseded);
+        }
+        if let Media::Configuration { track, configuration } = media {
+            let place = match track {
+                Track::Video => &mut desk.video,
+                Track::Audio => &mut desk.audio,
+            };
+            *place = Some(Arc::clone(configuration));
+        }
+        let cuts = desk.segmenter.push(unix_ms, media);
+        Ok(self.shelve(&mut desk, cuts))
+    }
+
+    /// Closes what this session left open; whoever comes back goes on after a discontinuity. Nothing happens when it has not the
+    /// desk any more.
+    pub fn interrupt(&self, session: Session) {
+        let mut desk = lock(&self.desk);
+        if desk.session == session && !desk.ended {
+            let cuts = desk.segmenter.interrupt();
+            self.shelve(&mut desk, cuts);
+        }
+    }
+
+    /// Says how the publisher of this session does.
+    pub fn report(&self, session: Session, report: Report) {
+        if lock(&self.desk).session == session {
+            lock(&self.condition).report = report;
+        }
+    }
+
+    /// Says what the encoder of this session tells of itself.
+    pub fn describe(&self, session: Session, metadata: Metadata) {
+        if lock(&self.desk).session == session {
+            lock(&self.condition).metadata = metadata;
+        }
+    }
+
+    /// Ends it for its viewers. It can be read for as long as somebody keeps it.
+    pub fn end(&self) {
+        let mut desk = lock(&self.desk);
+        let cuts = desk.segmenter.interrupt();
+        self.shelve(&mut desk, cuts);
+        desk.ended = true;
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).end();
+        self.show(&desk);
+    }
+
+    /// An init segment.
+    #[must_use]
+    pub fn init(&self, epoch: &str, number: u32) -> Option<Bytes> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).init(epoch, number)
+    }
+
+    /// A part.
+    #[must_use]
+    pub fn part(&self, epoch: &str, msn: u64, part: u32) -> Option<Bytes> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).part(epoch, msn, part)
+    }
+
+    /// A whole segment, as its parts in order.
+    #[must_use]
+    pub fn segment(&self, epoch: &str, msn: u64) -> Option<Vec<Bytes>> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).segment(epoch, msn)
+    }
+
+    fn shelve(&self, desk: &mut Desk, cuts: Vec<Cut>) -> Written {
+        let mut written = Written::default();
+        if cuts.is_empty() {
+            return written;
+        }
+        {
+            let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+            for cut in cuts {
+                desk.rates.count(&cut);
+                if let Cut::Part(part) = &cut {
+                    written.parts += 1;
+                    written.part_bytes += part.bytes.len() as u64;
+                }
+                shelf.apply(cut);
+            }
+        }
+        // A segment that has only begun is told with its first part.
+        if written.parts > 0 {
+            written.first = self.show(desk);
+        }
+        written
+    }
+
+    /// Sends out what there is now; whether it is the first that can be played.
+    fn show(&self, desk: &Desk) -> bool {
+        let playlist = self.shelf.read().unwrap_or_else(PoisonError::into_inner).snapshot(&[]);
+        let Some(playlist) = playlist else { return false };
+        let multivariant = desk.multivariant(&self.name).into();
+        let before = self.views.send_replace(Some(Arc::new(View { playlist, multivariant })));
+        before.is_none()
+    }
+}
+
+impl Desk {
+    fn multivariant(&self, name: &str) -> String {
+        let configurations = [&self.video, &self.audio].into_iter().flatten();
+        let picture = self.video.as_ref().and_then(|video| video.picture());
+        let (bandwidth_bps, average_bandwidth_bps) = self.rates.bandwidth_bps();
+        let mut uri = String::with_capacity(name.len() + PLAYLIST.len() + 1);
+        write!(uri, "{name}/{PLAYLIST}").expect("a String takes all");
+        multivariant::render(&[multivariant::Variant {
+            uri,
+            bandwidth_bps,
+            average_bandwidth_bps,
+            codecs: configurations.map(|configuration| configuration.codecs()).collect(),
+            resolution: picture.map(|picture| (picture.width, picture.height)),
+            frames_per_s: picture.and_then(|picture| picture.frames_per_s),
+        }])
+    }
+}
+
+/// How many bits the latest segments have a second.
+#[derive(Debug, Default)]
+struct Rates {
+    segments: VecDeque<(u64, Duration)>,
+}
+
+/// Segments that are averaged: half a minute of the usual ones.
+const RATED_SEGMENTS_MAX: usize = 15;
+
+impl Rates {
+    fn count(&mut self, cut: &Cut) {
+        match cut {
+            Cut::Begin(_) => {
+                if self.segments.len() == RATED_SEGMENTS_MAX {
+                    self.segments.pop_front();
+                }
+                self.segments.push_back((0, Duration::ZERO));
+            }
+            Cut::Part(part) => {
+                if let Some((bytes, duration)) = self.segments.back_mut() {
+                    *bytes += part.bytes.len() as u64;
+                    *duration += part.duration;
+                }
+            }
+            Cut::Init(_) | Cut::End => {}
+        }
+    }
+
+    /// The highest rate of a segment and the average. The segment that grows counts only while there is no other: the keyframe it
+    /// begins with weighs more in it than in the whole.
+    fn bandwidth_bps(&self) -> (u64, u64) {
+        let whole = self.segments.len().saturating_sub(1).max(1);
+        let rate = |bytes: u64, duration: Duration| {
+            (bytes as f64 * 8.0 / duration.as_secs_f64().max(0.001)).ceil() as u64
+        };
+        let counted = || self.segments.iter().take(whole);
+        let peak = counted().map(|(bytes, duration)| rate(*bytes, *duration)).max().unwrap_or(0);
+        let bytes = counted().map(|(bytes, _)| bytes).sum();
+        let duration = counted().map(|(_, duration)| duration).sum();
+        (peak, rate(bytes, duration).min(peak))
+    }
+}
+
+/// The broadcasts of a node, by stream. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Broadcasts(Arc<RwLock<HashMap<StreamId, Arc<Broadcast>>>>);
+
+impl Broadcasts {
+    /// The broadcast of a stream, while it is on the air and for a while after.
+    #[must_use]
+    pub fn of(&self, stream: StreamId) -> Option<Arc<Broadcast>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Broadcast>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn put(&self, broadcast: Arc<Broadcast>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(broadcast.stream(), broadcast);
+    }
+
+    /// Removes this broadcast, unless another has taken its place.
+    pub(super) fn remove(&self, broadcast: &Arc<Broadcast>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&broadcast.stream()).is_some_and(|there| Arc::ptr_eq(there, broadcast)) {
+            all.remove(&broadcast.stream());
+        }
+    }
+}
+
+/// What a panicking thread left is whole: every change here is a sequence of plain assignments.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use nova_media::hls::{Begin, Part};
+
+    use super::*;
+
+    fn part(bytes: usize, ms: u64) -> Cut {
+        let duration = Duration::from_millis(ms);
+        Cut::Part(Part { duration, independent: true, bytes: vec![0; bytes].into() })
+    }
+
+    fn begin(msn: u64) -> Cut {
+        Cut::Begin(Begin { msn, discontinuity: false, at_unix_ms: 0 })
+    }
+
+    #[test]
+    fn rates_are_those_of_whole_segments_as_soon_as_there_is_one() {
+        let mut rates = Rates::default();
+        assert_eq!(rates.bandwidth_bps(), (0, 0));
+        rates.count(&begin(0));
+        rates.count(&part(1_000, 500));
+        assert_eq!(rates.bandwidth_bps(), (16_000, 16_000));
+        rates.count(&part(500, 500));
+        rates.count(&begin(1));
+        rates.count(&part(9_000, 100));
+        assert_eq!(rates.bandwidth_bps(), (12_000, 12_000), "the open segment does not count");
+        rates.count(&begin(2));
+        let (peak, average) = rates.bandwidth_bps();
+        assert_eq!(peak, 720_000);
+        assert_eq!(average, 76_364, "10.5 kB in 1.1 s");
+    }
+
+    #[test]
+    fn who_has_lost_the_desk_writes_nothing() {
+        let broadcast = Broadcast::new(StreamId::generate(), "b".into(), Settings::default());
+        let jump = Media::Discontinuity { jump_ms: 5 };
+        let now = Instant::now();
+        broadcast.hand(1, now);
+        assert_eq!(broadcast.write(1, 0, &jump), Ok(Written::default()));
+        broadcast.hand(2, now);
+        assert_eq!(broadcast.write(1, 0, &jump), Err(Superseded));
+        broadcast.end();
+        assert_eq!(broadcast.write(2, 0, &jump), Err(Superseded));
+    }
+
+    #[test]
+    fn only_the_broadcast_that_is_there_is_removed() {
+        let (all, stream) = (Broadcasts::default(), StreamId::generate());
+        let make = |name: &str| Arc::new(Broadcast::new(stream, name.into(), Settings::default()));
+        let (old, new) = (make("a"), make("b"));
+        all.put(Arc::clone(&old));
+        all.put(Arc::clone(&new));
+        all.remove(&old);
+        assert!(all.of(stream).is_some_and(|there| Arc::ptr_eq(&there, &new)));
+        all.remove(&new);
+        assert!(all.of(stream).is_none());
+    }
+}

@@ -1,0 +1,12 @@
+//! Nova's instruments: bytes and time in, values out.
+//!
+//! Nothing here knows users, sockets, clocks or an async runtime. What comes from outside is bounded before it
+//! is parsed, and no input, however hostile, makes anything here panic or wait.
+
+pub mod bits;
+pub mod codec;
+pub mod fmp4;
+pub mod frame;
+pub mod hls;
+pub mod rtmp;
+pub mod time;

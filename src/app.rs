@@ -1,0 +1,334 @@
+//! The one place where the parts meet: from configuration to a running node, and back to nothing.
+//!
+//! [`App::build`] wires from sink to source (store and bus first, doors last) and returns only when the node
+//! can serve. [`App::run_until`] serves, then leaves politely: readiness says `draining`, no new connection is
+//! accepted, open requests are answered, the pool is closed and the embedded PostgreSQL, if it is ours, stops.
+
+mod errand;
+mod listen;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_server::{Server, ServerHandle};
+use actix_web::web;
+use nova_actors::clock::{Clock, SystemClock};
+use nova_actors::id::NodeId;
+use nova_actors::port::Bus;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::bus::redis::RedisRefusal;
+use crate::chat::Door;
+use crate::chat::tokens::{AccessTokens, hang_up_revoked};
+use crate::config::Config;
+use crate::conversations::Conversations;
+use crate::conversations::relay::Relay;
+use crate::conversations::talk::Talk;
+use crate::health::{Health, Kinds};
+use crate::identity::{Identity, IdentityStartError};
+use crate::ingest::{Ingest, Sockets};
+use crate::live::Live;
+use crate::postgres::{Embedded, PostgresError};
+use crate::rest::manner::{Manner, SharedSecret};
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+pub use errand::Errand;
+pub use listen::ListenError;
+
+/// Makes `ring` what every TLS connection of this process uses; before the first is made. Calling it again does nothing.
+pub fn use_ring() {
+    // The error says that a provider was chosen already, which here can only have been this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Why a node cannot start; each prints as one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on, or TLS material cannot be used.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data directory cannot be made.
+    #[error("cannot create the data directory {path}: {source}; choose another with --data-dir", path = path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The embedded PostgreSQL does not start.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys of the database cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityStartError),
+    /// The bus between nodes cannot be used.
+    #[error(transparent)]
+    Bus(#[from] RedisRefusal),
+    /// The operating system gives no threads.
+    #[error("cannot start the threads of the live streams: {0}")]
+    Threads(std::io::Error),
+    /// A command would change what running nodes could not hear of.
+    #[error(
+        "Redis cannot be reached, so running nodes would not hear of a change: check that it runs and that REDIS_URL is right"
+    )]
+    BusAway,
+    /// The server ended by itself.
+    #[error("the HTTP server stopped: {0}")]
+    Server(std::io::Error),
+}
+
+/// What every door of a node shares.
+pub struct Engine {
+    /// When this process became ready.
+    pub started: tokio::time::Instant,
+    /// What the operator decided.
+    pub config: Config,
+    /// This process, for as long as it lives.
+    pub node: NodeId,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// PostgreSQL.
+    pub store: Store,
+    /// The other nodes.
+    pub bus: Arc<dyn Bus>,
+    /// Who is who.
+    pub identity: Arc<Identity>,
+    /// What is said in conversations.
+    pub conversations: Conversations,
+    /// Live streams.
+    pub live: Arc<Live>,
+    /// What is said over the socket, and shown there.
+    pub talk: Talk,
+    /// The WebSocket door.
+    pub chat: Door,
+    /// How the dependencies do.
+    pub health: Health,
+    /// The address of the HTTP door, as bound.
+    pub http_addr: SocketAddr,
+    /// The address of the RTMP door, as bound.
+    pub rtmp_addr: SocketAddr,
+}
+
+impl Engine {
+    /// The address publishers connect to, without the stream key.
+    pub fn ingest_url(&self) -> String {
+        let derived = || format!("rtmp://{}/live", self.rtmp_addr);
+        self.config.live.rtmp_public_url.clone().unwrap_or_else(derived)
+    }
+
+    /// The address users reach this engine under, without a trailing slash.
+    pub fn public_url(&self) -> String {
+        let derived = || {
+            let scheme = if self.config.http.tls_cert.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", self.http_addr)
+        };
+        self.config.http.public_url.clone().unwrap_or_else(derived)
+    }
+}
+
+/// A node that is ready to serve.
+pub struct App {
+    engine: Arc<Engine>,
+    server: Server,
+    http_addr: SocketAddr,
+    metrics_addr: SocketAddr,
+    ingest: Ingest,
+    embedded: Option<Embedded>,
+}
+
+impl App {
+    /// Starts everything the configuration asks for; when this returns, the node is ready.
+    ///
+    /// Must be called inside an actix system.
+    pub async fn build(config: Config) -> Result<App, StartError> {
+        use_ring();
+        // A taken port is the most common mistake and the cheapest to notice: before anything is started.
+        let http = listen::bind("--http-addr", config.http.http_addr)?;
+        let rtmp = listen::bind("--rtmp-addr", config.live.rtmp_addr)?;
+        let rtmps = config.live.rtmps_addr.map(|addr| listen::bind("--rtmps-addr", addr)).transpose()?;
+        let metrics_listener = listen::bind("--metrics-addr", config.telemetry.metrics_addr)?;
+        let tls = listen::tls(&config.http)?;
+        let rtmp_addr = listen::address(&rtmp)?;
+        let rtmps = rtmps.zip(tls.clone().map(Arc::new));
+        let (http_addr, metrics_addr) = (listen::address(&http)?, listen::address(&metrics_listener)?);
+
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let node = NodeId::generate();
+        let metrics = Metrics::default();
+
+        let embedded = match config.database.database_url {
+            Some(_) => None,
+            None => Some(start_postgres(&config).await?),
+        };
+        let store = Store::connect(database(&config, embedded.as_ref())?, &config.database.store()).await?;
+        store.migrate().await?;
+        let bus = connect_bus(&config).await?;
+
+        let kinds = Kinds {
+            postgres: if embedded.is_some() { "embedded" } else { "external" },
+            bus: if config.bus.redis_url.is_some() { "redis" } else { "local" },
+        };
+        let health = Health::watch(store.clone(), bus.clone(), kinds, metrics.clone()).await;
+        let identity = Identity::start(&config, node, clock.clone(), store.clone(), bus.clone()).await?;
+        let identity = Arc::new(identity);
+        let secret = SharedSecret::new(identity.derive_key("rest"));
+        let (journal, door) = (Arc::default(), Arc::default());
+        let relay = Relay::start(node, bus.clone(), Arc::clone(&journal), Arc::clone(&door));
+        let told = Arc::new(relay.clone());
+        let conversations = Conversations::start(store.clone(), clock.clone(), metrics.clone(), told);
+        // Each is made once, here.
+        let _set = journal.set(conversations.journal().clone());
+        let talk = Talk::start(conversations.clone(), relay, Arc::clone(&door), clock.clone());
+        let tokens = Arc::new(AccessTokens(identity.clone()));
+        let chat = Door::new(
+            &config.chat,
+            &config.http,
+            clock.clone(),
+            metrics.clone(),
+            tokens,
+            Arc::new(talk.clone()),
+        );
+        let _set = door.set(chat.clone());
+        tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
+        let manner = Manner::new(&config, &secret, metrics.clone());
+        let kept = Arc::new(store.clone());
+        let live = Live::new(&config.live, node, clock.clone(), kept, metrics.clone());
+        let live = Arc::new(live.map_err(StartError::Threads)?);
+        let sockets = Sockets { plain: rtmp, tls: rtmps };
+        let threads = config.live.ingest_thread_count();
+        let ingest =
+            Ingest::open(&config.live, threads, sockets, live.clone()).map_err(StartError::Threads)?;
+        let started = clock.instant();
+        let engine = Arc::new(Engine {
+            started,
+            node,
+            clock,
+            metrics,
+            store,
+            bus,
+            identity,
+            conversations,
+            live,
+            talk,
+            chat,
+            health,
+            http_addr,
+            rtmp_addr,
+            config,
+        });
+        let server = listen::serve(
+            web::Data::from(engine.clone()),
+            web::Data::new(manner),
+            http,
+            metrics_listener,
+            tls,
+        )?;
+        Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded })
+    }
+
+    /// What the doors share; for tests and for commands that run beside the server.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The address of the HTTP door.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The line printed on standard output when the node is ready.
+    pub fn ready_line(&self) -> String {
+        let line = serde_json::json!({
+            "ready": true,
+            "http": self.http_addr.to_string(),
+            "rtmp": self.engine.rtmp_addr.to_string(),
+            "metrics": self.metrics_addr.to_string(),
+        });
+        line.to_string()
+    }
+
+    /// Serves until `stop` resolves, then drains; returns when nothing of the node is left.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let App { engine, server, ingest, embedded, .. } = self;
+        let handle = server.handle();
+        let mut running = std::pin::pin!(server);
+        let mut stop = std::pin::pin!(stop);
+        let served = tokio::select! {
+            ended = &mut running => ended.map_err(StartError::Server),
+            () = &mut stop => {
+                drain(&engine, &handle, &ingest, running).await;
+                Ok(())
+            }
+        };
+        engine.talk.flush().await;
+        // What was accepted is written before the pool closes.
+        engine.conversations.close().await;
+        engine.live.stop(Duration::from_secs(1)).await;
+        engine.store.close().await;
+        if let Some(embedded) = embedded {
+            embedded.stop().await;
+        }
+        served
+    }
+}
+
+/// Open requests have until the configured limit; what is still open then is cut off.
+async fn drain(
+    engine: &Engine,
+    handle: &ServerHandle,
+    ingest: &Ingest,
+    mut running: std::pin::Pin<&mut Server>,
+) {
+    tracing::info!("draining");
+    engine.health.drain();
+    engine.live.leave();
+    let limit = Duration::from_secs(u64::from(engine.config.http.drain_s));
+    let politely = async {
+        // The server knows nothing of the sockets the WebSocket door has taken over and would end the threads they
+        // live on before they have heard their goodbye.
+        let doors = async {
+            engine.chat.drain(limit).await;
+            handle.stop(true).await;
+        };
+        let ((), (), ended) = tokio::join!(ingest.close(limit), doors, &mut running);
+        ended
+    };
+    match tokio::time::timeout(limit + Duration::from_secs(1), politely).await {
+        Ok(Ok(())) => tracing::info!("drained"),
+        Ok(Err(error)) => tracing::warn!(%error, "the server ended with an error while draining"),
+        Err(_) => {
+            tracing::warn!("connections were cut off: they were still open when the drain limit passed")
+        }
+    }
+}
+
+async fn connect_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
+    Ok(match config.bus.redis() {
+        Some(redis) => Arc::new(crate::bus::redis::Bus::connect(redis).await?),
+        None => Arc::new(nova_actors::memory::Bus::default()),
+    })
+}
+
+async fn start_postgres(config: &Config) -> Result<Embedded, StartError> {
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })?;
+    Ok(Embedded::start(&config.data_dir, &config.database.embedded()).await?)
+}
+
+/// Where PostgreSQL is: ours, or the configured one.
+fn database(config: &Config, embedded: Option<&Embedded>) -> Result<PgConnectOptions, StartError> {
+    match (embedded, &config.database.database_url) {
+        (Some(embedded), _) => Ok(embedded.connect_options()),
+        (None, Some(url)) => url.expose().parse().map_err(|source| StoreError::from(source).into()),
+        (None, None) => unreachable!("without a URL the embedded server was started"),
+    }
+}

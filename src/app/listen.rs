@@ -1,0 +1,175 @@
+//! The listening sockets of a node and the server behind them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_server::Server;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::http::header;
+use actix_web::middleware::from_fn;
+use actix_web::{App as WebApp, HttpResponse, web};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::app::Engine;
+use crate::chat::upgrade;
+use crate::config::HttpConfig;
+use crate::rest::manner::{self, Manner};
+use crate::{console, rest};
+
+/// Connections the kernel holds for us while every worker is busy; beyond it clients see refused connections.
+const BACKLOG: i32 = 4_096;
+/// A client that has not sent a whole request head by then is asked to leave (408).
+const REQUEST_HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// A connection that asks nothing for this long is closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// How long a closing connection may take to say goodbye.
+const DISCONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why the node cannot listen; each prints as one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, not ours, or needs rights we do not have.
+    #[error("cannot listen on {addr}: {source}; choose another address with {flag}, or stop what uses it")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A PEM file cannot be read.
+    #[error("cannot read the TLS file {path}: {message}", path = path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// Certificate and key do not belong together, or are of a kind we cannot use.
+    #[error("the TLS certificate and key cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The server refused a socket.
+    #[error("cannot serve on a listening socket: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// Listens on `addr`; `flag` is named when that fails.
+pub(super) fn bind(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    let open = || {
+        use rustix::net;
+        let family = if addr.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
+        let socket = net::socket_with(family, net::SocketType::STREAM, net::SocketFlags::CLOEXEC, None)?;
+        net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &addr)?;
+        net::listen(&socket, BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    let listener: Result<TcpListener, io::Error> = open();
+    listener.map_err(|source| ListenError::Bind { addr, flag, source })
+}
+
+/// The address as bound: port 0 has become a real one.
+pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, ListenError> {
+    Ok(listener.local_addr()?)
+}
+
+/// Reads certificate and key, when configured.
+pub(super) fn tls(config: &HttpConfig) -> Result<Option<rustls::ServerConfig>, ListenError> {
+    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
+    let unreadable = |path: &Path, error: rustls::pki_types::pem::Error| ListenError::TlsFile {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unreadable(cert, error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Some(config))
+}
+
+/// Starts the workers: the HTTP door and, on its own port, the metrics.
+///
+/// The HTTP door is built from actix-http's service rather than from actix-web's server, because only there a
+/// connection can be taken over whole, which is what the WebSocket door does.
+pub(super) fn serve(
+    engine: web::Data<Engine>,
+    manner: web::Data<Manner>,
+    http: TcpListener,
+    metrics: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+) -> Result<Server, ListenError> {
+    let config = &engine.config.http;
+    let builder = Server::build()
+        .workers(config.worker_count())
+        .max_concurrent_connections(config.connections_max as usize)
+        .shutdown_timeout(u64::from(config.drain_s))
+        .disable_signals();
+    let leaving = builder.graceful_shutdown_signal();
+
+    macro_rules! service {
+        ($engine:ident, $manner:ident, $leaving:ident) => {{
+            let app = WebApp::new()
+                .app_data($engine.clone())
+                .app_data(web::Data::from($engine.identity.clone()))
+                .app_data(web::Data::new($engine.conversations.clone()))
+                .app_data($manner.clone())
+                .configure(console::configure)
+                .configure(rest::configure)
+                .wrap(from_fn(manner::around));
+            let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+            HttpService::build()
+                .client_request_timeout(REQUEST_HEAD_LIMIT)
+                .client_disconnect_timeout(DISCONNECT_LIMIT)
+                .keep_alive(KEEP_ALIVE)
+                .tcp_nodelay(true)
+                .graceful_shutdown_signal({
+                    let leaving = $leaving.clone();
+                    move || {
+                        let leaving = leaving.clone();
+                        async move { leaving.notified().await }
+                    }
+                })
+                .upgrade(upgrade::service($engine.chat.clone()))
+                .finish(map_config(app, |()| AppConfig::default()))
+        }};
+    }
+    let builder = match tls {
+        Some(tls) => {
+            let engine = engine.clone();
+            builder
+                .listen("https", http, move || service!(engine, manner, leaving).rustls_0_23(tls.clone()))?
+        }
+        None => {
+            let engine = engine.clone();
+            builder.listen("http", http, move || service!(engine, manner, leaving).tcp())?
+        }
+    };
+    let builder = builder.listen("metrics", metrics, move || {
+        let app = WebApp::new().app_data(engine.clone()).route("/metrics", web::get().to(render));
+        let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+        HttpService::build()
+            .client_request_timeout(REQUEST_HEAD_LIMIT)
+            .finish(map_config(app, |()| AppConfig::default()))
+            .tcp()
+    })?;
+    Ok(builder.run())
+}
+
+async fn render(engine: web::Data<Engine>) -> HttpResponse {
+    engine.live.measure();
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(engine.metrics.render())
+}

@@ -1,0 +1,698 @@
+//! Configuration: one documented struct, one group per part of the engine.
+//!
+//! Every option is a flag (`--http-addr`), an environment variable (`NOVA_HTTP_ADDR`) and a key of the TOML
+//! file named by `--config` (`http_addr`); the flag wins over the environment, the environment over the file,
+//! the file over the default. Bounds are checked while parsing, so a value that reaches the engine is usable.
+//! A key the engine does not know is refused with the nearest name it does know. Secrets print as `set`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
+
+use crate::bus::redis::RedisConfig;
+use crate::cli::Cli;
+use crate::postgres::EmbeddedConfig;
+use crate::store::StoreConfig;
+
+/// A value that must not be printed: connection URLs hold passwords.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Secret {
+        Secret(value)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Secret {
+        Secret(value.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("set")
+    }
+}
+
+/// Everything an operator can decide.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// TOML file to read options from; its keys are the flags' names with underscores.
+    #[arg(long, env = "NOVA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where the engine keeps what it owns: the embedded PostgreSQL cluster, objects, keys.
+    #[arg(long, env = "NOVA_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+
+    /// The HTTP and WebSocket door.
+    #[command(flatten)]
+    pub http: HttpConfig,
+
+    /// Who is let in how often.
+    #[command(flatten)]
+    pub limits: LimitsConfig,
+
+    /// WebSockets.
+    #[command(flatten)]
+    pub chat: ChatConfig,
+
+    /// Accounts, passwords and tokens.
+    #[command(flatten)]
+    pub identity: IdentityConfig,
+
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+
+    /// Redis, between nodes.
+    #[command(flatten)]
+    pub bus: BusConfig,
+
+    /// Live streams.
+    #[command(flatten)]
+    pub live: LiveConfig,
+
+    /// Logs, metrics, traces.
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// The HTTP and WebSocket door.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpConfig {
+    /// Address of the HTTP and WebSocket door; port 0 picks a free port.
+    #[arg(long, env = "NOVA_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+
+    /// The address users reach the engine under, without a trailing slash; default: derived from the HTTP address.
+    #[arg(long, env = "NOVA_PUBLIC_URL", value_name = "URL", value_parser = parse_origin_url)]
+    pub public_url: Option<String>,
+
+    /// Origins whose pages may call the API from a browser (comma-separated, exact: `https://app.example`).
+    #[arg(long, env = "NOVA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = parse_origin_url)]
+    pub cors_origins: Vec<String>,
+
+    /// Networks of reverse proxies whose `X-Forwarded-For` is believed (comma-separated, CIDR).
+    #[arg(long, env = "NOVA_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = parse_network)]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+
+    /// PEM file with the certificate chain; with `tls_key` the HTTP door speaks TLS (HTTP/1.1 and HTTP/2).
+    #[arg(long, env = "NOVA_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of `tls_cert`.
+    #[arg(long, env = "NOVA_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Worker threads that serve HTTP and sockets; default: one per core.
+    #[arg(long, env = "NOVA_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// Connections held open at once by one worker; more wait in the listen queue.
+    #[arg(long, env = "NOVA_CONNECTIONS_MAX", value_name = "N", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_max: u32,
+
+    /// Largest request body in bytes.
+    #[arg(long, env = "NOVA_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=64 << 20))]
+    pub body_bytes_max: u32,
+
+    /// Seconds the body of a request may take to arrive.
+    #[arg(long, env = "NOVA_BODY_S", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub body_s: u16,
+
+    /// Seconds a node may take to leave politely after SIGTERM.
+    #[arg(long, env = "NOVA_DRAIN_S", value_name = "SECONDS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..=30))]
+    pub drain_s: u16,
+}
+
+/// Who is let in how often. Each limit is a bucket of its `burst` that refills at its `per_minute`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rate limits")]
+pub struct LimitsConfig {
+    /// Requests per minute from one IP address (IPv6: one /64); 0 switches this limit off.
+    #[arg(long, env = "NOVA_IP_REQUESTS_PER_MINUTE", value_name = "N", default_value_t = 6_000)]
+    pub ip_requests_per_minute: u32,
+
+    /// Requests per minute from one user, over all their devices, on one node; 0 switches this limit off.
+    #[arg(long, env = "NOVA_USER_REQUESTS_PER_MINUTE", value_name = "N", default_value_t = 3_000)]
+    pub user_requests_per_minute: u32,
+
+    /// Attempts per minute from one IP address to log in, register or refresh; 0 switches this limit off.
+    #[arg(long, env = "NOVA_IP_LOGINS_PER_MINUTE", value_name = "N", default_value_t = 60)]
+    pub ip_logins_per_minute: u32,
+
+    /// Attempts per minute to log in to one account, from anywhere; 0 switches this limit off.
+    #[arg(long, env = "NOVA_ACCOUNT_LOGINS_PER_MINUTE", value_name = "N", default_value_t = 20)]
+    pub account_logins_per_minute: u32,
+}
+
+/// WebSockets: who may connect and ask how often.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "WebSockets")]
+pub struct ChatConfig {
+    /// New connections a second on this node, two seconds' worth at once; more are answered 503; 0 switches it off.
+    #[arg(long, env = "NOVA_WS_CONNECTS_PER_S", value_name = "N", default_value_t = 2_000)]
+    pub ws_connects_per_s: u32,
+
+    /// New connections a second from one IP address (IPv6: one /64); 0 switches it off.
+    #[arg(long, env = "NOVA_WS_IP_CONNECTS_PER_S", value_name = "N", default_value_t = 200)]
+    pub ws_ip_connects_per_s: u32,
+
+    /// Devices of one user that may be connected to this node at once.
+    #[arg(long, env = "NOVA_WS_SOCKETS_PER_USER", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub ws_sockets_per_user: u32,
+
+    /// Requests a second of one connection, announced to clients; 0 switches it off.
+    #[arg(long, env = "NOVA_WS_REQUESTS_PER_S", value_name = "N", default_value_t = 50)]
+    pub ws_requests_per_s: u32,
+
+    /// Requests a second of one user, over all their connections to this node; 0 switches it off.
+    #[arg(long, env = "NOVA_WS_USER_REQUESTS_PER_S", value_name = "N", default_value_t = 100)]
+    pub ws_user_requests_per_s: u32,
+
+    /// Seconds between two pings; a connection that says nothing for that long after one is closed.
+    #[arg(long, env = "NOVA_WS_PING_S", value_name = "SECONDS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub ws_ping_s: u16,
+
+    /// Whether messages may be compressed (permessage-deflate) for clients that offer it: less traffic for more CPU.
+    #[arg(long, env = "NOVA_WS_DEFLATE", value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    pub ws_deflate: bool,
+}
+
+/// Accounts, passwords and tokens.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Identity")]
+pub struct IdentityConfig {
+    /// Seconds an access token is valid.
+    #[arg(long, env = "NOVA_ACCESS_TOKEN_S", value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    pub access_token_s: u32,
+
+    /// Days a session lives without being refreshed.
+    #[arg(long, env = "NOVA_SESSION_DAYS", value_name = "DAYS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=365))]
+    pub session_days: u16,
+
+    /// Days after which the key that signs access tokens is replaced.
+    #[arg(long, env = "NOVA_SIGNING_KEY_DAYS", value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
+    pub signing_key_days: u16,
+
+    /// Threads that hash passwords; default: half the cores, at least one.
+    #[arg(long, env = "NOVA_PASSWORD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub password_threads: Option<u16>,
+
+    /// Log-ins that may wait for a hashing thread; more are answered 503 with `Retry-After`.
+    #[arg(long, env = "NOVA_PASSWORD_QUEUE_MAX", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub password_queue_max: u16,
+
+    /// The issuer written into access tokens and authenticator entries.
+    #[arg(long, env = "NOVA_ISSUER", value_name = "NAME", default_value = "nova")]
+    pub issuer: String,
+
+    /// Secret that seals the keys in the database, the same on all nodes; default: a file in the data directory with the embedded
+    /// PostgreSQL, the password in `database_url` with an external one.
+    #[arg(long, env = "NOVA_SECRET", value_name = "TEXT", hide_env_values = true, value_parser = parse_secret)]
+    pub secret: Option<Secret>,
+
+    /// What `secret`, or the password in `database_url`, was before it was changed: for one start, which seals the keys anew.
+    #[arg(long, env = "NOVA_SECRET_WAS", value_name = "TEXT", hide_env_values = true, value_parser = parse_any_secret)]
+    pub secret_was: Option<Secret>,
+
+    /// Whether strangers may register; when off, accounts are made with `nova admin create-user`.
+    #[arg(long, env = "NOVA_OPEN_REGISTRATION", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub open_registration: bool,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct DatabaseConfig {
+    /// URL of an external PostgreSQL 14 or newer; without it the engine runs a private one under the data directory.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_database_url)]
+    pub database_url: Option<Secret>,
+
+    /// Connections to PostgreSQL held by this node.
+    #[arg(long, env = "NOVA_DATABASE_CONNECTIONS_MAX", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=500))]
+    pub database_connections_max: u16,
+
+    /// Milliseconds a request waits for a free connection before it is answered 503.
+    #[arg(long, env = "NOVA_DATABASE_ACQUIRE_MS", value_name = "MS", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub database_acquire_ms: u32,
+
+    /// Milliseconds one statement may run before PostgreSQL ends it.
+    #[arg(long, env = "NOVA_DATABASE_STATEMENT_MS", value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=600_000))]
+    pub database_statement_ms: u32,
+
+    /// Folder with the `initdb` and `postgres` to run; default: searched for in PATH and the usual places.
+    #[arg(long, env = "NOVA_POSTGRES_BIN_DIR", value_name = "DIR")]
+    pub postgres_bin_dir: Option<PathBuf>,
+}
+
+/// Redis, between nodes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct BusConfig {
+    /// URL of a Redis 6.2 or newer that connects several nodes; without it the node is alone.
+    #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true, value_parser = parse_redis_url)]
+    pub redis_url: Option<Secret>,
+
+    /// What the names of channels and keys in Redis begin with; nodes with the same one belong together.
+    #[arg(long, env = "NOVA_REDIS_NAMESPACE", value_name = "NAME", default_value = "nova", value_parser = parse_namespace)]
+    pub redis_namespace: String,
+}
+
+/// Live streams.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Live streams")]
+pub struct LiveConfig {
+    /// Address publishers connect to by RTMP; port 0 picks a free port.
+    #[arg(long, env = "NOVA_RTMP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:1935")]
+    pub rtmp_addr: SocketAddr,
+
+    /// Address publishers connect to by RTMPS, with the certificate of `tls_cert`; without it there is none.
+    #[arg(long, env = "NOVA_RTMPS_ADDR", value_name = "ADDR", requires = "tls_cert")]
+    pub rtmps_addr: Option<SocketAddr>,
+
+    /// The address publishers are told to use (`rtmp://nova.example/live`); default: derived from the RTMP address.
+    #[arg(long, env = "NOVA_RTMP_PUBLIC_URL", value_name = "URL", value_parser = parse_rtmp_url)]
+    pub rtmp_public_url: Option<String>,
+
+    /// Connections to the RTMP door at once; more are refused.
+    #[arg(long, env = "NOVA_RTMP_CONNECTIONS_MAX", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rtmp_connections_max: u32,
+
+    /// Connections to the RTMP door at once from one IP address (IPv6: one /64); more are refused.
+    #[arg(long, env = "NOVA_RTMP_CONNECTIONS_PER_IP_MAX", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rtmp_connections_per_ip_max: u32,
+
+    /// Threads that serve publishers; default: one per core.
+    #[arg(long, env = "NOVA_INGEST_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub ingest_threads: Option<u16>,
+
+    /// Seconds a publisher that dropped has to come back before its broadcast ends.
+    #[arg(long, env = "NOVA_STREAM_RESUME_S", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub stream_resume_s: u16,
+
+    /// The longest part of a segment, in milliseconds: less is lower latency and more requests.
+    #[arg(long, env = "NOVA_HLS_PART_MS", value_name = "MS", default_value_t = 333, value_parser = clap::value_parser!(u32).range(100..=2_000))]
+    pub hls_part_ms: u32,
+
+    /// Segments end at the first keyframe after so many milliseconds, and after twice as many without one.
+    #[arg(long, env = "NOVA_HLS_SEGMENT_MS", value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000))]
+    pub hls_segment_ms: u32,
+
+    /// Whole segments a live playlist lists.
+    #[arg(long, env = "NOVA_HLS_SEGMENTS", value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(6..=600))]
+    pub hls_segments: u16,
+
+    /// Requests of viewers that may wait for a part at once; more are answered 503 with `Retry-After`.
+    #[arg(long, env = "NOVA_PLAYBACK_WAITS_MAX", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub playback_waits_max: u32,
+}
+
+/// Logs, metrics, traces.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Operations")]
+pub struct TelemetryConfig {
+    /// Address of the Prometheus endpoint; port 0 picks a free port.
+    #[arg(long, env = "NOVA_METRICS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9100")]
+    pub metrics_addr: SocketAddr,
+
+    /// Which log lines are written: a level, or directives such as `info,nova::rest=debug`.
+    #[arg(long, env = "NOVA_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// How log lines are written to standard error.
+    #[arg(long, env = "NOVA_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// OTLP/HTTP endpoint that receives traces (`http://collector:4318`); without it none are made.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_origin_url)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Share of requests that are traced, 0.0 to 1.0.
+    #[arg(long, env = "NOVA_TRACE_RATIO", value_name = "RATIO", default_value_t = 0.1, value_parser = parse_ratio)]
+    pub trace_ratio: f64,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl HttpConfig {
+    /// The number of worker threads: as configured, else one per core.
+    pub fn worker_count(&self) -> usize {
+        self.workers.map_or_else(cores, usize::from)
+    }
+}
+
+impl LiveConfig {
+    /// The number of threads for publishers: as configured, else one per core.
+    pub fn ingest_thread_count(&self) -> usize {
+        self.ingest_threads.map_or_else(cores, usize::from)
+    }
+}
+
+impl IdentityConfig {
+    /// The number of hashing threads: as configured, else half the cores.
+    pub fn password_thread_count(&self) -> usize {
+        self.password_threads.map_or_else(|| (cores() / 2).max(1), usize::from)
+    }
+}
+
+impl DatabaseConfig {
+    /// How the embedded PostgreSQL is to be run.
+    pub fn embedded(&self) -> EmbeddedConfig {
+        EmbeddedConfig {
+            bin_dir: self.postgres_bin_dir.clone(),
+            connections_max: self.database_connections_max,
+            ..EmbeddedConfig::default()
+        }
+    }
+
+    /// How the pool is to be used.
+    pub fn store(&self) -> StoreConfig {
+        StoreConfig {
+            connections_max: self.database_connections_max.into(),
+            acquire_max: Duration::from_millis(self.database_acquire_ms.into()),
+            statement_max: Duration::from_millis(self.database_statement_ms.into()),
+            ..StoreConfig::default()
+        }
+    }
+}
+
+impl BusConfig {
+    /// How Redis is to be used, when it is.
+    pub fn redis(&self) -> Option<RedisConfig> {
+        let url = self.redis_url.as_ref()?.expose();
+        Some(RedisConfig { namespace: self.redis_namespace.clone(), ..RedisConfig::new(url) })
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Why the configuration cannot be used; each prints as one sentence that says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by `--config` cannot be read.
+    #[error("cannot read the configuration file {path}: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("the configuration file {path} is not valid TOML: {message}", path = path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// The file has a key the engine does not know.
+    #[error("the configuration file {path} has the unknown key `{key}`{hint}", path = path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// `; did you mean …?`, or where to read the list.
+        hint: String,
+    },
+    /// A key has a value of a shape no option takes.
+    #[error("the key `{key}` of {path} must be a string, a number, a boolean or a list of those", path = path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// A flag, a variable or a value was refused; the words are clap's.
+    #[error("{0}")]
+    Refused(#[from] clap::Error),
+}
+
+/// One option as it will be used, for printing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The option's name, as a TOML key.
+    pub name: String,
+    /// Its value; secrets read `set`.
+    pub value: String,
+    /// Where the value came from.
+    pub source: Source,
+}
+
+/// Where an option's value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A command-line flag.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The TOML file.
+    File,
+    /// Built in.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Flag => "flag",
+            Source::Environment => "environment",
+            Source::File => "file",
+            Source::Default => "default",
+        })
+    }
+}
+
+/// Parses a command line together with the environment and the configuration file it names.
+///
+/// Returns the parsed command line and the settings of the [`Config`] in it.
+pub fn parse(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<(Cli, Vec<Setting>), ConfigError> {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let file = match config_path(&args) {
+        Some(path) => read_file(&path)?,
+        None => BTreeMap::new(),
+    };
+    let matches = with_file(Cli::command(), &file).try_get_matches_from(args)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli, settings(&matches, &file)))
+}
+
+/// Finds `--config` before anything else is judged: the file supplies the defaults of the real parse.
+fn config_path(args: &[OsString]) -> Option<PathBuf> {
+    let mut path = std::env::var_os("NOVA_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--config" {
+            path = rest.next().map(PathBuf::from);
+        } else if let Some(value) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+            path = Some(PathBuf::from(value));
+        }
+    }
+    path
+}
+
+/// Reads the file into option name → values; refuses keys no option has.
+fn read_file(path: &Path) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::NotToml {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    let known = option_names();
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        if !known.contains(&key) {
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), hint: hint(&key, &known), key });
+        }
+        let scalar = |value: &toml::Value| match value {
+            toml::Value::String(text) => Some(text.clone()),
+            toml::Value::Integer(number) => Some(number.to_string()),
+            toml::Value::Float(number) => Some(number.to_string()),
+            toml::Value::Boolean(flag) => Some(flag.to_string()),
+            _ => None,
+        };
+        let list = match &value {
+            toml::Value::Array(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>(),
+            single => scalar(single).map(|text| vec![text]),
+        };
+        let list = list.ok_or_else(|| ConfigError::WrongShape { path: path.to_owned(), key: key.clone() })?;
+        values.insert(key, list);
+    }
+    Ok(values)
+}
+
+/// The names of all options of [`Config`], except the file itself.
+pub fn option_names() -> Vec<String> {
+    let command = Config::augment_args(clap::Command::new("nova"));
+    let names = command.get_arguments().map(|arg| arg.get_id().to_string());
+    names.filter(|name| name != "config").collect()
+}
+
+fn hint(key: &str, known: &[String]) -> String {
+    let nearest = known.iter().min_by_key(|name| edit_distance(key, name));
+    match nearest {
+        Some(name) if edit_distance(key, name) <= 1 + name.len() / 3 => format!("; did you mean `{name}`?"),
+        _ => "; `nova serve --help` lists them all".to_owned(),
+    }
+}
+
+/// Levenshtein distance in bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let replace = diagonal + usize::from(x != y);
+            diagonal = *cell;
+            left = replace.min(*cell + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(a.len())
+}
+
+/// Makes the file's values the defaults of the options they name, in every subcommand that takes them.
+fn with_file(command: clap::Command, file: &BTreeMap<String, Vec<String>>) -> clap::Command {
+    let command = command.mut_args(|arg| match file.get(arg.get_id().as_str()) {
+        Some(values) => arg.default_values(values.clone()),
+        None => arg,
+    });
+    command.mut_subcommands(|subcommand| with_file(subcommand, file))
+}
+
+fn settings(matches: &ArgMatches, file: &BTreeMap<String, Vec<String>>) -> Vec<Setting> {
+    let mut leaf = matches;
+    while let Some((_, inner)) = leaf.subcommand() {
+        leaf = inner;
+    }
+    let command = Config::augment_args(clap::Command::new("nova"));
+    let mut settings = Vec::new();
+    for arg in command.get_arguments() {
+        let name = arg.get_id().as_str();
+        let Ok(values) = leaf.try_get_raw(name) else { continue };
+        let source = match leaf.value_source(name) {
+            Some(ValueSource::CommandLine) => Source::Flag,
+            Some(ValueSource::EnvVariable) => Source::Environment,
+            _ if file.contains_key(name) => Source::File,
+            _ => Source::Default,
+        };
+        let value = match values {
+            None => "unset".to_owned(),
+            Some(_) if arg.is_hide_env_values_set() => "set".to_owned(),
+            Some(values) => values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","),
+        };
+        settings.push(Setting { name: name.to_owned(), value, source });
+    }
+    settings
+}
+
+fn parse_origin_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("it must begin with http:// or https:// and name a host".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() || url.path() != "/" && !url.path().is_empty() {
+        return Err("it must end after the host and port".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn parse_rtmp_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    let whole = matches!(url.scheme(), "rtmp" | "rtmps")
+        && url.host().is_some_and(|host| !host.to_string().is_empty());
+    if !whole || url.path().trim_matches('/').is_empty() || url.query().is_some() || url.fragment().is_some()
+    {
+        return Err("it must look like rtmp://nova.example/live".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
+    let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "it must be an IP address or a network such as 10.0.0.0/8".to_owned())
+}
+
+fn parse_secret(text: &str) -> Result<Secret, String> {
+    match (16..=1024).contains(&text.len()) {
+        true => Ok(Secret::from(text)),
+        false => Err("it must have 16 to 1024 bytes; `openssl rand -base64 32` makes one".to_owned()),
+    }
+}
+
+fn parse_any_secret(text: &str) -> Result<Secret, String> {
+    match (1..=1024).contains(&text.len()) {
+        true => Ok(Secret::from(text)),
+        false => Err("it must have 1 to 1024 bytes".to_owned()),
+    }
+}
+
+fn parse_database_url(text: &str) -> Result<Secret, String> {
+    match text.parse::<sqlx::postgres::PgConnectOptions>() {
+        Ok(_) if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+            Ok(Secret::from(text))
+        }
+        _ => Err("it must look like postgres://user:password@host:5432/database".to_owned()),
+    }
+}
+
+fn parse_redis_url(text: &str) -> Result<Secret, String> {
+    match redis::parse_redis_url(text) {
+        Some(_) => Ok(Secret::from(text)),
+        None => Err("it must look like redis://[user:password@]host:6379/0 or rediss://…".to_owned()),
+    }
+}
+
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len());
+    match fits && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        true => Ok(text.to_owned()),
+        false => Err("it must be 1 to 32 letters, digits, - or _".to_owned()),
+    }
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("it must be a number from 0.0 to 1.0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+/** The messages of the subprotocol `nova.v1`, one JSON object each. */
+
+export const SUBPROTOCOL = "nova.v1";
+
+/** The answer to `connect`. */
+export interface Connected {
+  type: "connected";
+  session: string;
+  user: string;
+  device: string;
+  /** How often this client lets itself be heard. */
+  ping_interval_ms: number;
+  limits: { message_bytes: number; requests_per_s: number };
+  /** How many entries of the offline queue follow as pushes, before `drained`. */
+  queue: number;
+}
+
+export interface Entry {
+  conversation: string;
+  epoch: string | number;
+  seq: number;
+  kind: "message" | "edit" | "delete" | "reaction" | "member" | "call" | "live" | "title" | (string & {});
+  sender: string;
+  at: string;
+  client_msg_id?: string;
+  body: Record<string, unknown>;
+}
+
+/** Requests and what answers them. `ref` is put in by the socket. */
+export interface Requests {
+  send: {
+    ask: {
+      conversation: string;
+      client_msg_id: string;
+      text?: string;
+      kind?: string;
+      reply_to?: number;
+      mentions?: string[];
+      attachments?: unknown[];
+      location?: unknown;
+    };
+    answer: Sent;
+  };
+  edit: { ask: { conversation: string; target: number; text: string; client_msg_id?: string }; answer: Sent };
+  delete: { ask: { conversation: string; target: number; client_msg_id?: string }; answer: Sent };
+  react: { ask: { conversation: string; target: number; emoji: string; on: boolean; client_msg_id?: string }; answer: Sent };
+  read: { ask: { conversation: string; seq: number }; answer: Record<never, never> };
+  pull: {
+    ask: { conversation: string; epoch: string | number; after: number; limit: number };
+    answer: { conversation: string; epoch: string | number; entries: Entry[]; top: number; recovered: boolean };
+  };
+  presence: { ask: { watch: string[] }; answer: { users: Presence[] } };
+  watch: { ask: { stream: string }; answer: { stream: string; chat: string; viewers: number } };
+  unwatch: { ask: { stream: string }; answer: Record<never, never> };
+  ping: { ask: Record<never, never>; answer: { at: string } };
+}
+
+export interface Sent {
+  conversation: string;
+  client_msg_id: string;
+  epoch: string | number;
+  seq: number;
+  at: string;
+  duplicate: boolean;
+}
+
+export interface Presence {
+  user: string;
+  state: string;
+  last_seen?: string;
+}
+
+/** Said without waiting for an answer. */
+export interface Notices {
+  ack: { conversation: string; seq: number };
+  typing: { conversation: string; on: boolean };
+}
+
+/** What comes unasked. */
+export interface Pushes {
+  entry: Entry;
+  drained: { count: number };
+  gap: { conversation: string; epoch: string | number; from: number; to: number };
+  receipt: { conversation: string; user: string; delivered?: number; read?: number };
+  typing: { conversation: string; user: string; on: boolean };
+  presence: Presence;
+  notification: Record<string, unknown>;
+  viewers: { stream: string; count: number };
+  goodbye: Goodbye;
+}
+
+/** Told before the close frame: whether to come back, and after how long. */
+export interface Goodbye {
+  code: number;
+  reason: string;
+  reconnect: boolean;
+  after_ms: number;
+}
+
+/** The numbers a connection ends with. 4000 to 4499 come back, 4500 to 4999 stay away. */
+export const CLOSE = {
+  drain: 4000,
+  slow_consumer: 4001,
+  insufficient_state: 4002,
+  ping_timeout: 4003,
+  bus_lost: 4004,
+  bad_token: 4500,
+  token_expired: 4501,
+  session_revoked: 4502,
+  replaced: 4503,
+  protocol_error: 4504,
+  rate_limit: 4505,
+  banned: 4506,
+} as const;
+
+/** The name of a close code for people and logs; `closed` for those that are nobody's. */
+export function close_reason(code: number): string {
+  return Object.entries(CLOSE).find(([, known]) => known === code)?.[0] ?? "closed";
+}

@@ -1,0 +1,471 @@
+//! What devices say over the socket, and what they are shown of it: the deciders behind the WebSocket door.
+//!
+//! A device that connects follows all conversations of its user. First it subscribes, then the log is read from its cursor to the
+//! end, page by page as it takes them, then it is cut over: so nothing falls between what was and what comes. Whoever becomes a member
+//! while connected follows the conversation from then on, and whoever is taken out hears of that last.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use nova_actors::clock::Clock;
+use nova_actors::conversation::{Entry, Seq};
+use nova_actors::id::{ConversationId, DeviceId, SessionId, UserId};
+use nova_actors::port::{LogError, MessageLog};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Conversations;
+use super::draft::{self, Draft};
+use super::relay::{Relay, encode, wire_entry};
+use crate::chat::Door;
+use crate::chat::encoded::{Class, Encoded};
+use crate::chat::goodbye::Goodbye;
+use crate::chat::order::Cutover;
+use crate::chat::seam::{Deciders, DeviceHandle, Gone, Hearing, Opening, Refusal, Topic, Welcome};
+use crate::chat::wire::{self, Answer, FromDevice, Push};
+use crate::error::{ApiError, Code};
+use crate::store::cursors::Resume;
+
+/// Entries of one page of a replay: some tens of kilobytes.
+const PAGE_LEN: u32 = 200;
+/// What waits in one conversation beyond this is not pushed: the client pulls what it wants of it.
+const REPLAY_LEN_MAX: u64 = 1_000;
+/// Acknowledgements are written so often; a node that dies repeats what was acknowledged since, and devices know it by its number.
+const ACKS_EVERY: Duration = Duration::from_millis(250);
+/// Conversations whose ends are asked for in one statement.
+const TOPS_LEN: usize = 1_000;
+
+/// Who follows what on this node.
+#[derive(Debug, Default)]
+pub(super) struct Following(Mutex<HashMap<SessionId, HashSet<ConversationId>>>);
+
+impl Following {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, HashSet<ConversationId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `false` when it was so already, or the device has left.
+    fn add(&self, session: SessionId, conversation: ConversationId) -> bool {
+        self.lock().get_mut(&session).is_some_and(|follows| follows.insert(conversation))
+    }
+
+    /// `false` when it was not so.
+    pub(super) fn remove(&self, session: SessionId, conversation: ConversationId) -> bool {
+        self.lock().get_mut(&session).is_some_and(|follows| follows.remove(&conversation))
+    }
+
+    fn has(&self, session: SessionId, conversation: ConversationId) -> bool {
+        self.lock().get(&session).is_some_and(|follows| follows.contains(&conversation))
+    }
+}
+
+/// The deciders of conversations. Cheap to clone.
+#[derive(Clone)]
+pub struct Talk(Arc<Inner>);
+
+struct Inner {
+    conversations: Conversations,
+    relay: Relay,
+    following: Arc<Following>,
+    door: Arc<OnceLock<Door>>,
+    clock: Arc<dyn Clock>,
+    /// How far devices said they are since that was written last: one number for each device and conversation.
+    acks: Mutex<BTreeMap<(DeviceId, ConversationId), (UserId, Seq)>>,
+}
+
+impl Talk {
+    /// Deciders over `conversations`; writes acknowledgements on the current runtime until the door is gone.
+    pub fn start(
+        conversations: Conversations,
+        relay: Relay,
+        door: Arc<OnceLock<Door>>,
+        clock: Arc<dyn Clock>,
+    ) -> Talk {
+        let following = relay.following();
+        let inner = Inner { conversations, relay, following, door, clock, acks: Mutex::default() };
+        let talk = Talk(Arc::new(inner));
+        tokio::spawn(write_acks(Arc::downgrade(&talk.0)));
+        tokio::spawn(look_after_joined(Arc::downgrade(&talk.0)));
+        talk
+    }
+
+    /// Writes what devices acknowledged and was not written yet.
+    pub async fn flush(&self) {
+        self.0.flush().await;
+    }
+
+    /// `user` became a member of something: their devices here follow it.
+    async fn joined(&self, user: UserId) {
+        let Some(door) = self.0.door.get() else { return };
+        for device in door.devices_of(user) {
+            match self.0.conversations.store.resume(user, device.device()).await {
+                // Gone already is as good.
+                Ok(resumes) => drop(self.follow(&device, resumes).await),
+                Err(error) => {
+                    tracing::warn!(%error, "a new member's device is sent away to resume");
+                    let _gone = device.goodbye(Goodbye::InsufficientState).await.is_err();
+                }
+            }
+        }
+    }
+
+    /// Follows what the device does not follow yet, and brings it up to date. Says how many entries were replayed.
+    async fn follow(&self, device: &DeviceHandle, resumes: Vec<Resume>) -> Result<u64, Gone> {
+        let inner = &self.0;
+        let mut behind = Vec::new();
+        for resume in resumes {
+            if !inner.following.add(device.session(), resume.conversation) {
+                continue;
+            }
+            inner.relay.follow(resume.conversation, resume.top).await;
+            let mut next = resume.cursor + 1;
+            if resume.top.saturating_sub(resume.cursor) > REPLAY_LEN_MAX {
+                let gap = Push::Gap {
+                    conversation: resume.conversation,
+                    epoch: u64::from(resume.epoch),
+                    from: next,
+                    to: resume.top,
+                };
+                device.push(Class::Durable, None, wire::push(&gap)).await?;
+                next = resume.top + 1;
+            }
+            device.subscribe(resume.conversation.into(), next).await?;
+            behind.push((resume.conversation, next));
+        }
+        let mut replayed = 0;
+        for some in behind.chunks(TOPS_LEN) {
+            let ids: Vec<_> = some.iter().map(|(conversation, _)| *conversation).collect();
+            // Read after the subscriptions: what comes later is offered to them.
+            let tops = match inner.conversations.journal.tops(&ids).await {
+                Ok(tops) => tops.into_iter().collect::<HashMap<_, _>>(),
+                Err(error) => return lost(device, &error).await,
+            };
+            for (conversation, next) in some {
+                let top = tops.get(conversation).map_or(0, |top| top.seq);
+                if *next > top {
+                    match device.cutover((*conversation).into(), top).await? {
+                        Cutover::Live { .. } | Cutover::NotReplaying => continue,
+                        Cutover::Behind { .. } => {}
+                    }
+                }
+                replayed += self.replay(device, *conversation, *next).await?;
+            }
+        }
+        Ok(replayed)
+    }
+
+    /// Sends the log from `next` on, as the device takes it, and cuts over at its end.
+    async fn replay(&self, device: &DeviceHandle, of: ConversationId, mut next: Seq) -> Result<u64, Gone> {
+        let topic = Topic::from(of);
+        let mut replayed = 0;
+        loop {
+            let range = match self.0.conversations.journal.range(of, next.saturating_sub(1), PAGE_LEN).await {
+                Ok(Some(range)) => range,
+                // Conversations are not taken away.
+                Ok(None) => return Ok(replayed),
+                Err(error) => return lost(device, &error).await,
+            };
+            if next <= range.removed {
+                // Retention took what the device had not seen; it goes on behind that.
+                next = range.removed + 1;
+                device.subscribe(topic, next).await?;
+                continue;
+            }
+            let whole = range.entries.len() < PAGE_LEN as usize;
+            let page: Vec<_> =
+                range.entries.into_iter().map(|entry| (entry.seq, self.shown(entry, device))).collect();
+            if let Some((last, _)) = page.last() {
+                next = last + 1;
+                replayed += page.len() as u64;
+                device.room().await?;
+                device.replay(topic, page).await?;
+            }
+            if whole {
+                match device.cutover(topic, next.saturating_sub(1)).await? {
+                    Cutover::Live { .. } | Cutover::NotReplaying => return Ok(replayed),
+                    Cutover::Behind { next: from, .. } => next = from,
+                }
+            }
+        }
+    }
+
+    fn shown(&self, mut entry: Entry, device: &DeviceHandle) -> Encoded {
+        super::show(&mut entry, device.user(), self.0.clock.now());
+        encode(&entry)
+    }
+
+    /// Puts an entry in line at once, so that a device's entries keep the order in which it said them.
+    fn send(
+        &self,
+        device: &DeviceHandle,
+        of: ConversationId,
+        client_msg_id: String,
+        draft: &Draft,
+    ) -> Hearing {
+        let inner = &self.0;
+        let entry = match draft.entry(of, device.user(), &client_msg_id, inner.clock.now()) {
+            Ok(entry) => entry,
+            Err(invalid) => return Hearing::Now(Err(refused(&invalid.into()))),
+        };
+        let answered = match inner.conversations.journal.submit(entry) {
+            Ok(answered) => answered,
+            Err(error) => return Hearing::Now(Err(refused(&error.into()))),
+        };
+        Hearing::Later(Box::pin(async move {
+            let appended = answered.await.map_err(|error| refused(&error.into()))?;
+            Ok(Some(Answer::Sent {
+                conversation: of,
+                client_msg_id,
+                epoch: u64::from(appended.epoch),
+                seq: appended.seq,
+                at: appended.at,
+                duplicate: appended.duplicate,
+            }))
+        }))
+    }
+
+    async fn pull(&self, user: UserId, pull: wire::Pull) -> Result<Answer, ApiError> {
+        let conversations = &self.0.conversations;
+        conversations.role(pull.conversation, user).await?;
+        let range = conversations.journal.range(pull.conversation, pull.after, pull.limit).await;
+        let range = range.map_err(|error| ApiError::unavailable(error, Duration::from_secs(2)))?;
+        let range = range.ok_or(Code::NotAMember)?;
+        let epoch = u64::from(range.top.epoch);
+        // All or nothing: entries that do not follow on what the client has are no help to it.
+        let recovered = pull.epoch == epoch && pull.after <= range.top.seq && pull.after >= range.removed;
+        let (now, mut entries) = (self.0.clock.now(), Vec::new());
+        if recovered {
+            for mut entry in range.entries {
+                super::show(&mut entry, user, now);
+                let body = serde_json::value::RawValue::from_string(entry.body.as_ref().to_owned());
+                entries.push(wire_entry(&entry, body.map_err(ApiError::internal)?.into()));
+            }
+        }
+        Ok(Answer::Entries { conversation: pull.conversation, epoch, entries, top: range.top.seq, recovered })
+    }
+
+    async fn read(&self, user: UserId, read: wire::Read) -> Result<(), ApiError> {
+        let conversations = &self.0.conversations;
+        let marked = conversations.store.mark_read(read.conversation, user, read.seq).await?;
+        let (seq, moved) = marked.ok_or(Code::NotAMember)?;
+        if let (true, Some(door)) = (moved, self.0.door.get()) {
+            self.0.relay.receipt(door, read.conversation, user, None, Some(seq));
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    async fn flush(&self) {
+        let acks = std::mem::take(&mut *self.acks.lock().unwrap_or_else(PoisonError::into_inner));
+        if acks.is_empty() {
+            return;
+        }
+        let rows: Vec<_> = acks.iter().map(|((device, of), (_, seq))| (*device, *of, *seq)).collect();
+        if let Err(error) = self.conversations.acknowledge(&rows).await {
+            // Not lost for good: the device is further behind than it said, and is shown again what it knows.
+            tracing::warn!(%error, "acknowledgements were not written");
+            return;
+        }
+        let Some(door) = self.door.get() else { return };
+        let mut delivered = BTreeMap::new();
+        for ((_, of), (user, seq)) in acks {
+            let reached = delivered.entry((of, user)).or_insert(seq);
+            *reached = seq.max(*reached);
+        }
+        for ((of, user), seq) in delivered {
+            self.relay.receipt(door, of, user, Some(seq), None);
+        }
+    }
+}
+
+async fn write_acks(inner: std::sync::Weak<Inner>) {
+    let mut ticks = interval(ACKS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.flush().await;
+    }
+}
+
+async fn look_after_joined(inner: std::sync::Weak<Inner>) {
+    let Some(mut joined) = inner.upgrade().map(|inner| inner.relay.hear_joined()) else { return };
+    loop {
+        let users = match joined.recv().await {
+            Ok(user) => HashSet::from([user]),
+            Err(RecvError::Lagged(_)) => {
+                let door = inner.upgrade().and_then(|inner| inner.door.get().cloned());
+                door.map(|door| door.devices()).unwrap_or_default().iter().map(DeviceHandle::user).collect()
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        for user in users {
+            Talk(inner.clone()).joined(user).await;
+        }
+    }
+}
+
+/// What the device missed cannot be told now: it is sent away to come back for it.
+async fn lost<T>(device: &DeviceHandle, error: &LogError) -> Result<T, Gone> {
+    tracing::warn!(%error, "a replay was broken off");
+    device.goodbye(Goodbye::InsufficientState).await?;
+    Err(Gone)
+}
+
+fn refused(error: &ApiError) -> Refusal {
+    let mut detail = error.detail().to_owned();
+    for field in error.problem("").errors {
+        detail = format!("{detail}; {}: {}", field.field, field.message);
+    }
+    let retry_after_ms =
+        error.retry_after_hint().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    Refusal { code: error.code(), detail, retry_after_ms }
+}
+
+fn message(draft: wire::Draft) -> Result<draft::Message, Refusal> {
+    // The fields are the same by name; the kind is one of a few words here.
+    let read = |value| serde_json::from_value(value).map_err(|_| Refusal::from(Code::InvalidFields));
+    Ok(draft::Message {
+        text: draft.text,
+        kind: draft.kind.map(|kind| read(kind.into())).transpose()?,
+        reply_to: draft.reply_to,
+        mentions: draft.mentions,
+        attachments: draft
+            .attachments
+            .into_iter()
+            .map(|attachment| match attachment {
+                wire::Attachment::Id(media) => draft::Attachment::Id(media),
+                wire::Attachment::Voice { media, duration_ms, waveform } => {
+                    draft::Attachment::Voice { media, duration_ms, waveform }
+                }
+            })
+            .collect(),
+        location: draft.location.map(|location| draft::Location {
+            latitude: location.latitude,
+            longitude: location.longitude,
+            accuracy_m: location.accuracy_m,
+            scope: match location.scope {
+                wire::LocationScope::Conversation => draft::LocationScope::Conversation,
+                wire::LocationScope::Members => draft::LocationScope::Members,
+            },
+            members: location.members,
+            until: location.until,
+        }),
+    })
+}
+
+fn new_key(what: &str) -> String {
+    format!("{what}-{}", uuid::Uuid::now_v7().simple())
+}
+
+impl Deciders for Talk {
+    fn open(&self, opening: Opening) -> LocalBoxFuture<'static, Result<Welcome, Goodbye>> {
+        let live = self.clone();
+        Box::pin(async move {
+            let Opening { device, focus, .. } = opening;
+            let store = &live.0.conversations.store;
+            let mut resumes = store.resume(device.user(), device.device()).await.map_err(|error| {
+                tracing::warn!(%error, "a device could not be told what waits for it");
+                Goodbye::InsufficientState
+            })?;
+            // What is on the screen comes first.
+            resumes.sort_by_key(|resume| !focus.contains(&resume.conversation));
+            let waits =
+                |resume: &Resume| Some(resume.top - resume.cursor).filter(|len| *len <= REPLAY_LEN_MAX);
+            let queue = resumes.iter().filter_map(waits).sum();
+            live.0.following.lock().insert(device.session(), HashSet::new());
+            let then = async move {
+                // A device that has left needs nothing more.
+                let _: Result<(), Gone> = async {
+                    let count = live.follow(&device, resumes).await?;
+                    device.push(Class::Durable, None, wire::push(&Push::Drained { count })).await
+                }
+                .await;
+            };
+            Ok(Welcome { queue, then: Some(Box::pin(then)) })
+        })
+    }
+
+    fn hear(&self, device: &DeviceHandle, request: FromDevice) -> Hearing {
+        let (live, user) = (self.clone(), device.user());
+        match request {
+            FromDevice::Send(draft) => {
+                let (of, id) = (draft.conversation, draft.client_msg_id.clone());
+                match message(draft) {
+                    Ok(message) => self.send(device, of, id, &Draft::Message(message)),
+                    Err(refusal) => Hearing::Now(Err(refusal)),
+                }
+            }
+            FromDevice::Edit(edit) => {
+                let id = edit.client_msg_id.unwrap_or_else(|| new_key("edit"));
+                self.send(
+                    device,
+                    edit.conversation,
+                    id,
+                    &Draft::Edit { target: edit.target, text: edit.text },
+                )
+            }
+            FromDevice::Delete(delete) => {
+                let id = delete.client_msg_id.unwrap_or_else(|| format!("delete-{}", delete.target));
+                self.send(device, delete.conversation, id, &Draft::Delete { target: delete.target })
+            }
+            FromDevice::React(react) => {
+                let id = react.client_msg_id.unwrap_or_else(|| new_key("react"));
+                let draft = Draft::React { target: react.target, emoji: react.emoji, on: react.on };
+                self.send(device, react.conversation, id, &draft)
+            }
+            FromDevice::Ack(ack) => {
+                if self.0.following.has(device.session(), ack.conversation) {
+                    let mut acks = self.0.acks.lock().unwrap_or_else(PoisonError::into_inner);
+                    let acked = acks.entry((device.device(), ack.conversation)).or_insert((user, ack.seq));
+                    acked.1 = acked.1.max(ack.seq);
+                }
+                Hearing::Now(Ok(None))
+            }
+            FromDevice::Read(read) => Hearing::Later(Box::pin(async move {
+                live.read(user, read).await.map(|()| None).map_err(|error| refused(&error))
+            })),
+            FromDevice::Typing(typing) => {
+                if let (true, Some(door)) =
+                    (self.0.following.has(device.session(), typing.conversation), self.0.door.get())
+                {
+                    self.0.relay.typing(door, typing.conversation, user, typing.on);
+                }
+                Hearing::Now(Ok(None))
+            }
+            FromDevice::Pull(pull) => Hearing::Later(Box::pin(async move {
+                live.pull(user, pull).await.map(Some).map_err(|error| refused(&error))
+            })),
+            FromDevice::Ping(_) => Hearing::Now(Ok(Some(Answer::Pong { at: self.0.clock.now() }))),
+            FromDevice::Connect(_) | FromDevice::Refresh(_) => Hearing::Now(Err(Code::Conflict.into())),
+            // Decided elsewhere, where there is somebody who decides it.
+            FromDevice::Presence(_) | FromDevice::Watch(_) | FromDevice::Unwatch(_) | FromDevice::Room(_) => {
+                Hearing::Now(Err(Code::NotFound.into()))
+            }
+        }
+    }
+
+    fn hole(&self, device: &DeviceHandle, topic: Topic, next: u64) {
+        let follows = self.0.following.lock().get(&device.session()).cloned().unwrap_or_default();
+        let Some(of) = follows.into_iter().find(|of| Topic::from(*of) == topic) else { return };
+        let (live, device) = (self.clone(), device.clone());
+        actix_rt::spawn(async move {
+            // A device that has left needs nothing more.
+            let _: Result<u64, Gone> = live.replay(&device, of, next).await;
+        });
+    }
+
+    fn closed(&self, device: &DeviceHandle) {
+        let follows = self.0.following.lock().remove(&device.session()).unwrap_or_default();
+        let relay = self.0.relay.clone();
+        actix_rt::spawn(async move {
+            for conversation in follows {
+                relay.unfollow(conversation).await;
+            }
+        });
+    }
+}

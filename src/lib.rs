@@ -1,0 +1,127 @@
+//! Nova is one program that holds an application's realtime side, with one identity, one permission model and
+//! one way through. This page is the map of the house.
+//!
+//! # Rooms
+//!
+//! ```text
+//! src      doors and adapters: everything that touches the world
+//! actors   deciders: who gets what, in which order      (crate `nova-actors`)
+//! media    instruments: bytes and time in, values out   (crate `nova-media`)
+//! ```
+//!
+//! `src` uses `actors` and `media`, and nothing points back: cargo refuses the circle. A door takes something in,
+//! an actor decides, a door gives it out. Doors never decide; actors know no SQL and no sockets; media knows no
+//! users, no clock and no async.
+//!
+//! # Where things are
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`app`] | the one place where parts meet: configuration → running node → nothing |
+//! | [`cli`], [`config`] | what the program can be asked to do, and everything an operator can decide |
+//! | [`error`] | the one table of refusals: code, HTTP status, public words |
+//! | [`rest`] | the REST door: one file per noun under `rest/`, the manner of the API beside them |
+//! | [`chat`] | the WebSocket door: frames, handshakes, sockets, outboxes, one hub for each worker |
+//! | [`conversations`] | what people do in conversations, the same over REST and over the socket |
+//! | [`journal`] | where this node writes the logs of conversations, many entries in one commit |
+//! | [`ingest`] | the RTMP door: broadcasters |
+//! | [`playback`] | the viewers' door: low-latency HLS from memory |
+//! | [`live`] | streams on this node, and what their two doors share |
+//! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
+//! | [`console`] | the web console's files, embedded in the program |
+//! | [`store`] | PostgreSQL, one file per noun; [`postgres`] runs a private server when none is configured |
+//! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
+//! | [`health`], [`telemetry`] | how the dependencies do; logs, metrics, traces |
+//! | [`admin`] | what an operator does by hand |
+//!
+//! # Flows
+//!
+//! **A request.** Socket → `actix-http` → the manner ([`rest`]: request id, client address, limits, problem
+//! documents) → identity (a token is verified here, on this node, without asking anybody) → a handler in `rest/`,
+//! which reads like a sentence → one function of [`store`] → one transaction → the answer.
+//!
+//! **A message.** WebSocket → [`chat`] (frame, limits, parse) or [`rest`] → [`conversations`] (read and bound the draft) →
+//! [`journal`] (a lane collects while its batch before is on its way) → `append_entries` in PostgreSQL, which locks the
+//! conversation, judges, numbers without a hole and commits → the sender's answer; and [`conversations::relay`] → the hub of
+//! every worker → sockets, encoded once, and over the [`bus`] → the relays of other nodes. What a bus loses is read from the
+//! log: a relay and a socket each know the next number they are owed.
+//!
+//! **A broadcast.** RTMP bytes → [`ingest`] → [`nova_media::rtmp`] (no socket, no clock) → the stream's actor judges the key →
+//! frames → [`nova_media::hls`] cuts parts and renders one immutable snapshot for each → a watch channel → [`playback`] waits on
+//! it and writes bytes. Viewers never enter a mailbox.
+//!
+//! **A start.** [`app::App::build`] binds the ports first, since a taken port is the most common mistake and the
+//! cheapest to notice; then PostgreSQL (ours or the configured one), the schema under a lock, the bus, identity,
+//! health, and the doors last. The ready line is printed when a request would be answered.
+//!
+//! **An end.** SIGTERM → readiness says `draining` → sockets hear their goodbye, publishers are sent elsewhere → no new
+//! connections → open requests are answered → the pool
+//! closes → the embedded PostgreSQL stops. A second signal ends the process at once. What was acknowledged is in
+//! PostgreSQL, so an end at any instruction loses nothing: `kill -9` is a test, not an accident.
+//!
+//! # Invariants
+//!
+//! - Nothing is acknowledged before PostgreSQL has committed it, with `synchronous_commit` on.
+//! - Everything that arrives from a network is bounded before it is parsed: size, depth, count, rate, time.
+//! - Every queue says its bound, its reason and its answer to "full" where it is declared.
+//! - No password is hashed and no file is read on a worker's thread.
+//! - Only [`app`] knows which adapter stands behind a port.
+//! - A metric, an error code, a configuration option each stand in exactly one list
+//!   ([`telemetry::metrics`], [`error::Code`], [`config::Config`]).
+//! - No unsafe code: the workspace forbids it.
+//!
+//! # Decisions that differ from what one might expect
+//!
+//! - **The HTTP door is `actix_http::HttpService` on `actix-server`**, not actix-web's `HttpServer`: only there a
+//!   connection can be taken over whole, which the WebSocket door needs. actix-web's routing runs inside it.
+//! - **Readiness fails without PostgreSQL, and only without it** (or while draining). Redis away is `degraded` and
+//!   stays 200: the node serves everyone it holds. A node cut off from PostgreSQL can accept nothing durable.
+//! - **The configuration file supplies defaults to the command-line parser**, so precedence, bounds and words are
+//!   the same wherever a value comes from, and no second description of the options exists.
+//!
+//! # Dependencies
+//!
+//! Versions stand once, in the workspace's `Cargo.toml`; licences are checked by a test.
+//!
+//! | crate | why it stands here |
+//! |---|---|
+//! | `actix`, `actix-rt` | actors with mailboxes on threads of their own |
+//! | `actix-web`, `actix-http`, `actix-server`, `actix-service`, `actix-codec`, `actix-tls` | HTTP/1.1 and HTTP/2, routing; the upgrade hook of the WebSocket door |
+//! | `tokio`, `futures-util`, `bytes`, `async-trait` | the runtime, its timers and channels, shared buffers, ports as trait objects |
+//! | `sqlx` | PostgreSQL with queries checked while compiling, except the few of chat that hand arrays to a function |
+//! | `redis` | the wire to Redis; connections, reconnects and back-off are ours |
+//! | `rustls`, `ring` | TLS, signatures, seals, digests of one audited library; `aws-lc` is outside our licence list |
+//! | `argon2`, `totp-rs` | password hashing (RFC 9106) and one-time codes (RFC 6238) |
+//! | `unicode-normalization`, `unicode-security` | names compared as people see them (UTS 39) |
+//! | `governor`, `ipnet` | rate limits by GCRA; trusted networks |
+//! | `quick_cache` | bounded caches of verified tokens and profiles |
+//! | `serde`, `serde_json`, `serde_path_to_error`, `time`, `uuid`, `url`, `base64`, `percent-encoding` | values in and out of text |
+//! | `utoipa` | the OpenAPI document, from the handlers themselves |
+//! | `clap`, `toml` | flags, environment and file into one struct |
+//! | `tracing`, `tracing-subscriber`, `tracing-opentelemetry`, `opentelemetry*`, `reqwest` | logs and traces, and sending them |
+//! | `prometheus` | metrics |
+//! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
+//! | `mimalloc` | an allocator that packs many small, short-lived buffers |
+//! | `slab`, `smallvec` | places that stay where they are, short lists without a heap |
+//! | `thiserror` | error enums with sentences |
+//! | `brotli`, `flate2`, `sha2` (build) | the console's files are compressed and hashed while building; `flate2` compresses WebSocket messages |
+
+pub mod admin;
+pub mod app;
+pub mod bus;
+pub mod chat;
+pub mod cli;
+pub mod config;
+pub mod console;
+pub mod conversations;
+pub mod error;
+pub mod health;
+pub mod identity;
+pub mod ingest;
+pub mod journal;
+pub mod live;
+pub mod playback;
+pub mod postgres;
+pub mod rest;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,172 @@
+//! Live streams on this node: where they are found, their keys, and what their two doors share.
+//!
+//! Publishers come in by [`crate::ingest`], viewers by [`crate::playback`]; [`nova_actors::live_stream`] decides, and media goes
+//! from one door to the other through the [`Broadcast`]s without passing a mailbox.
+//!
+//! [`Broadcast`]: nova_actors::live_stream::Broadcast
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nova_actors::clock::Clock;
+use nova_actors::directory::{Directory, Settings as DirectorySettings};
+use nova_actors::id::NodeId;
+use nova_actors::live_stream::{Broadcasts, LiveStreams, Settings, StartLiveStream};
+use nova_actors::port::{KeyHash, Streams};
+use nova_actors::workers::Workers;
+use nova_media::hls;
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::LiveConfig;
+use crate::rest::client;
+use crate::telemetry::Metrics;
+
+/// Threads the actors of live streams live on. They hear a few messages a minute; media and viewers are elsewhere.
+const ACTOR_THREADS: usize = 1;
+/// How long a stream without publisher and viewers stays in memory.
+const IDLE_AFTER: Duration = Duration::from_secs(120);
+/// What stream keys begin with, so that people and scanners know one when they see it.
+const KEY_PREFIX: &str = "live_";
+/// Random bytes of a stream key: more than anybody can try.
+const KEY_BYTES: usize = 20;
+
+/// The live streams of one node.
+pub struct Live {
+    /// Who decides.
+    pub streams: LiveStreams,
+    /// What is durable.
+    pub kept: Arc<dyn Streams>,
+    /// What is on the air here.
+    pub broadcasts: Broadcasts,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Requests that may wait for a part at a time, over all workers. Each is a parked task of a few kibibytes; when full, further
+    /// ones are answered 503.
+    pub waits: Semaphore,
+    leaving: watch::Sender<bool>,
+    /// Tells viewers apart without remembering who they are.
+    viewers: RandomState,
+    workers: Workers,
+}
+
+impl Live {
+    /// The streams of a node that has none on the air. To be called inside an actix system.
+    pub fn new(
+        config: &LiveConfig,
+        node: NodeId,
+        clock: Arc<dyn Clock>,
+        kept: Arc<dyn Streams>,
+        metrics: Metrics,
+    ) -> io::Result<Live> {
+        let broadcasts = Broadcasts::default();
+        let start = StartLiveStream {
+            node,
+            settings: settings(config),
+            streams: Arc::clone(&kept),
+            broadcasts: broadcasts.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let workers = Workers::start(ACTOR_THREADS)?;
+        let directory = DirectorySettings { idle_after: IDLE_AFTER, ..DirectorySettings::default() };
+        Ok(Live {
+            streams: Directory::new(start, directory, workers.clone(), Arc::new(())),
+            kept,
+            broadcasts,
+            clock,
+            metrics,
+            waits: Semaphore::new(config.playback_waits_max as usize),
+            leaving: watch::Sender::new(false),
+            viewers: RandomState::new(),
+            workers,
+        })
+    }
+
+    /// Becomes true when the node is leaving.
+    pub fn leaving(&self) -> watch::Receiver<bool> {
+        self.leaving.subscribe()
+    }
+
+    /// Tells publishers and waiting viewers that the node is leaving.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Ends the actors, once the doors are closed.
+    pub async fn stop(&self, limit: Duration) {
+        let left = self.streams.drain(limit).await;
+        if left > 0 {
+            tracing::warn!(left, "live streams were still busy when the drain limit passed");
+        }
+        self.workers.stop();
+    }
+
+    /// A number that is the same for the same viewer as long as this process lives, and says nothing of who it is.
+    pub fn viewer(&self, address: IpAddr, agent: &[u8]) -> u64 {
+        self.viewers.hash_one((client::prefix(address), agent))
+    }
+
+    /// Brings the gauges up to date; asked with every scrape.
+    pub fn measure(&self) {
+        let views = self.broadcasts.all();
+        let live =
+            views.iter().filter(|broadcast| !broadcast.has_ended() && broadcast.views().borrow().is_some());
+        self.metrics.streams_live.set(live.count() as i64);
+        self.metrics.viewers.set(views.iter().map(|broadcast| i64::from(broadcast.audience().count())).sum());
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+fn settings(config: &LiveConfig) -> Settings {
+    let hls = hls::Settings {
+        part_target_ms: config.hls_part_ms,
+        segment_target_ms: config.hls_segment_ms,
+        // Encoders miss the keyframe they were asked for; twice the segment is what they may.
+        target_duration_s: (2 * config.hls_segment_ms).div_ceil(1_000),
+        segments_max: config.hls_segments.into(),
+    };
+    Settings { hls, resume: Duration::from_secs(config.stream_resume_s.into()), ..Settings::default() }
+}
+
+/// A new stream key, and what is kept of it.
+pub fn stream_key() -> Result<(String, KeyHash), getrandom::Error> {
+    let mut random = [0; KEY_BYTES];
+    getrandom::fill(&mut random)?;
+    let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let hash = hash_key(&key);
+    Ok((key, hash))
+}
+
+/// What is kept of a stream key.
+pub fn hash_key(key: &str) -> KeyHash {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    KeyHash(*digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_and_are_known_again() {
+        let (one, hash) = stream_key().expect("random bytes");
+        let (other, _) = stream_key().expect("random bytes");
+        assert_ne!(one, other);
+        assert!(one.starts_with("live_") && one.len() == 32, "{one}");
+        assert_eq!(hash_key(&one), hash);
+        assert_ne!(hash_key(&other), hash);
+    }
+}

@@ -1,0 +1,384 @@
+//! The viewers' door: low-latency HLS from memory (draft-pantos-hls-rfc8216bis).
+//!
+//! ```text
+//! /live/{stream_id}/index.m3u8                      the multivariant playlist
+//! /live/{stream_id}/{broadcast}/source.m3u8         the media playlist, with blocking reload and delta updates
+//! /live/{stream_id}/{broadcast}/{epoch}/init0.mp4   an init segment
+//! /live/{stream_id}/{broadcast}/{epoch}/7.m4s       a segment
+//! /live/{stream_id}/{broadcast}/{epoch}/7.2.m4s     a part of it
+//! ```
+//!
+//! Nothing here renders, packs or asks an actor: a request reads the latest view of the broadcast, or waits for the next one. It
+//! stops waiting when its client goes away, because then its future is dropped. Everything below `{broadcast}` is the same for all
+//! viewers and named once for ever, so caches in front may keep it as long as they like.
+//!
+//! Cache times are those of Apple's "Enabling Low-Latency HLS": six target durations for what was waited for, half of one for what
+//! was not.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use nova_actors::id::StreamId;
+use nova_actors::live_stream::{Broadcast, View};
+use nova_media::hls::reload::{self, Decision, Directives};
+use prometheus::IntGauge;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use crate::app::Engine;
+use crate::error::{ApiError, Code, Problem};
+use crate::live::Live;
+use crate::rest::{Context, Path};
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+/// Of init segments, segments and parts: they never change.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// The multivariant playlist changes with the rates that were measured, and with the broadcast.
+const BRIEFLY: &str = "public, max-age=1";
+/// When a client that met a full house may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether this path is one of the viewers' door: it has limits of its own, and is open to the pages of every origin.
+pub fn is_path(path: &str) -> bool {
+    path.starts_with("/live/")
+}
+
+/// Lets the pages of every origin play what is answered here; whoever may have the address may play it.
+pub fn open_to_all(headers: &mut HeaderMap) {
+    const EXPOSED: &str = "age, date, content-length, retry-after, x-request-id";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(policy, HeaderValue::from_static("cross-origin"));
+}
+
+/// What is on the air, in all its renditions.
+#[utoipa::path(
+    get, path = "/live/{stream_id}/index.m3u8", tag = "playback",
+    params(("stream_id" = String, Path, description = "TypeID `stream_…`")),
+    responses(
+        (status = 200, description = "The multivariant playlist", content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 404, description = "`not_found`: nothing is on the air under this id", body = Problem),
+    )
+)]
+pub(crate) async fn index(engine: web::Data<Engine>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+    let broadcast = find(&engine.live, &path.0, None)?;
+    let view = broadcast.views().borrow().clone().ok_or_else(not_live)?;
+    count(&engine.live, "multivariant", view.multivariant.len());
+    Ok(HttpResponse::Ok()
+        .content_type(PLAYLIST)
+        .insert_header((header::CACHE_CONTROL, BRIEFLY))
+        .body(view.multivariant.clone()))
+}
+
+/// The media playlist.
+///
+/// With `_HLS_msn`, and `_HLS_part` beside it, the answer waits until that segment or part is listed. With `_HLS_skip=YES` it is a
+/// delta update.
+#[utoipa::path(
+    get, path = "/live/{stream_id}/{broadcast}/source.m3u8", tag = "playback",
+    params(
+        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
+        ("broadcast" = String, Path, description = "As the multivariant playlist names it"),
+        ("_HLS_msn" = Option<u64>, Query, description = "The media sequence number to wait for"),
+        ("_HLS_part" = Option<u32>, Query, description = "The part of it to wait for"),
+        ("_HLS_skip" = Option<String>, Query, description = "`YES` or `v2`: a delta update will do"),
+    ),
+    responses(
+        (status = 200, description = "The media playlist", content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 400, description = "`invalid_query`: the directives are not readable, or lie too far ahead", body = Problem),
+        (status = 404, description = "`not_found`: this broadcast is not on the air any more", body = Problem),
+        (status = 503, description = "`unavailable`: it did not come in three target durations; `overloaded`: too many wait", body = Problem),
+    )
+)]
+pub(crate) async fn playlist(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    context: Context,
+    path: Path<(String, String)>,
+) -> Result<HttpResponse, ApiError> {
+    let live = &engine.live;
+    let broadcast = find(live, &path.0.0, Some(&path.0.1))?;
+    let directives = Directives::parse(request.query_string()).map_err(bad_directives)?;
+    let agent = request.headers().get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    broadcast.audience().heard(live.viewer(context.client(), agent), Instant::now());
+    let view = listed(live, &broadcast, &directives).await?;
+
+    let gzip = takes_gzip(request.headers());
+    let playlist = &view.playlist;
+    let body = match (directives.skip, gzip) {
+        (false, false) => &playlist.plain,
+        (false, true) => &playlist.gzip,
+        (true, false) => &playlist.delta_plain,
+        (true, true) => &playlist.delta_gzip,
+    };
+    count(live, "playlist", body.len());
+    let target_s = broadcast.settings().target_duration_s;
+    let max_age_s = if directives.msn.is_some() { target_s * 6 } else { (target_s / 2).max(1) };
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(PLAYLIST)
+        .insert_header((header::CACHE_CONTROL, format!("public, max-age={max_age_s}")))
+        .insert_header((header::VARY, "Accept-Encoding"));
+    if gzip {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response.body(body.clone()))
+}
+
+/// An init segment, a segment or a part. A part that is about to come is waited for.
+#[utoipa::path(
+    get, path = "/live/{stream_id}/{broadcast}/{epoch}/{file}", tag = "playback",
+    params(
+        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
+        ("broadcast" = String, Path, description = "As the multivariant playlist names it"),
+        ("epoch" = String, Path, description = "As the media playlist names it"),
+        ("file" = String, Path, description = "As the media playlist names it"),
+    ),
+    responses(
+        (status = 200, description = "Fragmented MP4", content_type = "video/mp4", body = Vec<u8>),
+        (status = 404, description = "`not_found`: it is not kept any more, or never was", body = Problem),
+        (status = 503, description = "`unavailable`: it did not come in three target durations; `overloaded`: too many wait", body = Problem),
+    )
+)]
+pub(crate) async fn piece(
+    engine: web::Data<Engine>,
+    path: Path<(String, String, String, String)>,
+) -> Result<HttpResponse, ApiError> {
+    let live = &engine.live;
+    let Path((stream, broadcast, epoch, file)) = &path;
+    let broadcast = find(live, stream, Some(broadcast))?;
+    let (kind, pieces) = match File::parse(file).ok_or_else(gone)? {
+        File::Init(number) => ("init", broadcast.init(epoch, number).map(|init| vec![init])),
+        File::Segment(msn) => ("segment", broadcast.segment(epoch, msn)),
+        File::Part(msn, part) => {
+            let there = broadcast.part(epoch, msn, part);
+            let part = match there {
+                None => hinted(live, &broadcast, epoch, msn, part).await?,
+                there => there,
+            };
+            ("part", part.map(|part| vec![part]))
+        }
+    };
+    let pieces = Pieces::new(pieces.ok_or_else(gone)?);
+    count(live, kind, pieces.left);
+    Ok(HttpResponse::Ok()
+        .content_type("video/mp4")
+        .insert_header((header::CACHE_CONTROL, FOR_EVER))
+        .body(pieces))
+}
+
+/// The broadcast of a stream, when it is this one.
+fn find(live: &Live, stream: &str, name: Option<&str>) -> Result<Arc<Broadcast>, ApiError> {
+    let stream: StreamId = stream.parse().map_err(|_| not_live())?;
+    let found = live.broadcasts.of(stream);
+    found.filter(|found| name.is_none_or(|name| name == found.name())).ok_or_else(not_live)
+}
+
+fn not_live() -> ApiError {
+    ApiError::because(Code::NotFound, "nothing is on the air here")
+}
+
+fn gone() -> ApiError {
+    ApiError::because(Code::NotFound, "this piece is not kept any more, or never was")
+}
+
+fn bad_directives(error: reload::BadRequest) -> ApiError {
+    ApiError::because(Code::InvalidQuery, error.to_string())
+}
+
+/// The first view in which what is asked for is listed.
+async fn listed(live: &Live, broadcast: &Broadcast, ask: &Directives) -> Result<Arc<View>, ApiError> {
+    let mut waiting = None;
+    let mut views = broadcast.views();
+    let deadline = Instant::now() + reload::patience(broadcast.settings());
+    let mut leaving = live.leaving();
+    loop {
+        let view = views.borrow_and_update().clone().ok_or_else(not_live)?;
+        match reload::decide(broadcast.settings(), view.playlist.edge, ask).map_err(bad_directives)? {
+            Decision::Answer => return Ok(view),
+            Decision::Wait => {}
+        }
+        if waiting.is_none() {
+            waiting = Some(Waiting::begin(live)?);
+        }
+        tokio::select! {
+            changed = timeout_at(deadline, views.changed()) => changed.map_err(|_| too_long())?.map_err(|_| not_live())?,
+            _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
+        }
+    }
+}
+
+/// A part that the playlist has promised; none when the segment ended without it.
+async fn hinted(
+    live: &Live,
+    broadcast: &Broadcast,
+    epoch: &str,
+    msn: u64,
+    part: u32,
+) -> Result<Option<Bytes>, ApiError> {
+    let mut waiting = None;
+    let mut views = broadcast.views();
+    let deadline = Instant::now() + reload::patience(broadcast.settings());
+    let mut leaving = live.leaving();
+    loop {
+        let edge = views.borrow_and_update().as_ref().map(|view| view.playlist.edge);
+        let there = broadcast.part(epoch, msn, part);
+        let next = edge.is_some_and(|edge| (edge.msn, edge.part) == (msn, part) && !edge.ended);
+        if there.is_some() || !next {
+            return Ok(there);
+        }
+        if waiting.is_none() {
+            waiting = Some(Waiting::begin(live)?);
+        }
+        tokio::select! {
+            changed = timeout_at(deadline, views.changed()) => changed.map_err(|_| too_long())?.map_err(|_| gone())?,
+            _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
+        }
+    }
+}
+
+fn too_long() -> ApiError {
+    ApiError::because(Code::Unavailable, "the publisher has sent nothing for too long")
+        .retry_after(RETRY_AFTER)
+}
+
+/// A request that waits; it stops when this is dropped.
+struct Waiting<'a> {
+    _place: SemaphorePermit<'a>,
+    parked: IntGauge,
+    since: Instant,
+    took: prometheus::Histogram,
+}
+
+impl Waiting<'_> {
+    fn begin(live: &Live) -> Result<Waiting<'_>, ApiError> {
+        let full = || {
+            ApiError::because(Code::Overloaded, "too many viewers wait for the next part")
+                .retry_after(RETRY_AFTER)
+        };
+        let place = live.waits.try_acquire().map_err(|_| full())?;
+        let parked = live.metrics.playback_waiting.clone();
+        parked.inc();
+        let took = live.metrics.playback_wait.clone();
+        Ok(Waiting { _place: place, parked, since: Instant::now(), took })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.parked.dec();
+        self.took.observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+fn count(live: &Live, kind: &str, bytes: usize) {
+    live.metrics.playback_bytes.with_label_values(&[kind]).inc_by(bytes as u64);
+}
+
+/// Whether the client takes gzip (RFC 9110 section 12.5.3); what it says of other codings is nothing to us.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let mut entries = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .flat_map(|line| line.to_str().unwrap_or_default().split(','));
+    entries.any(|entry| {
+        let (name, weight) = entry.split_once(';').unwrap_or((entry, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0_f32));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// What a file's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum File {
+    Init(u32),
+    Segment(u64),
+    Part(u64, u32),
+}
+
+impl File {
+    fn parse(name: &str) -> Option<File> {
+        if let Some(number) = name.strip_prefix("init").and_then(|rest| rest.strip_suffix(".mp4")) {
+            return Some(File::Init(number.parse().ok()?));
+        }
+        let name = name.strip_suffix(".m4s")?;
+        match name.split_once('.') {
+            None => Some(File::Segment(name.parse().ok()?)),
+            Some((msn, part)) => Some(File::Part(msn.parse().ok()?, part.parse().ok()?)),
+        }
+    }
+}
+
+/// A body of several pieces that are shared with everybody who asks for the same.
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: usize,
+}
+
+impl Pieces {
+    fn new(pieces: Vec<Bytes>) -> Pieces {
+        Pieces { left: pieces.iter().map(Bytes::len).sum(), pieces: pieces.into() }
+    }
+}
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.left as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let next = self.pieces.pop_front();
+        self.left -= next.as_ref().map_or(0, Bytes::len);
+        Poll::Ready(next.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_nothing_else() {
+        assert_eq!(File::parse("init3.mp4"), Some(File::Init(3)));
+        assert_eq!(File::parse("17.m4s"), Some(File::Segment(17)));
+        assert_eq!(File::parse("17.4.m4s"), Some(File::Part(17, 4)));
+        for odd in [
+            "",
+            ".m4s",
+            "17",
+            "init.mp4",
+            "17..m4s",
+            "17.4.5.m4s",
+            "-1.m4s",
+            "99999999999999999999.m4s",
+            "../x",
+        ] {
+            assert_eq!(File::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        let takes = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(line));
+            takes_gzip(&headers)
+        };
+        assert!(takes("gzip") && takes("br, GZIP;q=0.5") && takes("deflate, gzip"));
+        assert!(!takes("br") && !takes("gzip;q=0") && !takes("identity") && !takes("xgzip"));
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,148 @@
+//! The REST door: which calls there are, and what is the same for all of them.
+//!
+//! A call is one line of the table below and one handler with `#[utoipa::path]` in the file of its noun. The line
+//! makes the route, its `HEAD`, its 405 and its place in the OpenAPI document, so none of these can be forgotten.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`manner`] | what happens around every call: ids, limits, problems, headers, panics |
+//! | [`context`] | what a handler may know about its request |
+//! | [`json`], [`query`] | what comes in, bounded and refused by field |
+//! | [`page`] | lists and their cursors |
+//! | [`idempotency`] | retries that have one effect |
+//! | [`etag`] | edits that know what they change |
+//! | [`limits`], [`client`] | who may ask how often, and who that is |
+//! | [`cors`], [`headers`] | what browsers may do with answers |
+//! | [`openapi`] | the document of all this |
+
+mod accounts;
+pub mod client;
+mod compression;
+pub mod context;
+mod conversations;
+pub mod cors;
+mod entries;
+pub mod etag;
+mod exchange;
+pub mod headers;
+pub mod health;
+pub mod idempotency;
+pub(crate) mod instant;
+pub mod json;
+mod keys;
+pub mod limits;
+pub mod manner;
+mod members;
+pub mod openapi;
+pub mod page;
+pub mod query;
+mod sessions;
+mod streams;
+mod totp;
+mod users;
+
+use actix_web::http::header;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Resource, Route, guard};
+
+use crate::error::{ApiError, Code};
+use crate::playback;
+
+pub use context::Context;
+pub use etag::ETag;
+pub use json::Json;
+pub use manner::Manner;
+pub use page::{Cursor, List, Page, PageQuery};
+pub use query::{Path, Query};
+
+macro_rules! routes {
+    ($($path:literal: $($method:ident $($handler:ident)::+),+;)*) => {
+        /// Every call: its path and its methods.
+        pub const ROUTES: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),*];
+
+        /// Every call's handler, as `file :: name`, by path and method.
+        const HANDLERS: &[(&str, &str, &str)] =
+            &[$($(($path, stringify!($method), stringify!($($handler)::+))),+),*];
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($($($handler)::+),+),*))]
+        struct Calls;
+
+        /// Puts every call where it belongs.
+        pub fn configure(cfg: &mut ServiceConfig) {
+            $(cfg.service(resource($path, &[$(stringify!($method)),+])
+                $(.route(route(stringify!($method)).to($($handler)::+)))+);)*
+            cfg.default_service(web::to(nothing_here));
+        }
+    };
+}
+
+routes! {
+    "/livez": get health::livez;
+    "/readyz": get health::readyz;
+    "/api/v1/health": get health::health;
+    "/openapi.json": get openapi::openapi;
+    "/.well-known/jwks.json": get keys::jwks;
+    "/v1/accounts": post accounts::register;
+    "/v1/sessions": get sessions::devices, post sessions::log_in;
+    "/v1/sessions/refresh": post sessions::refresh;
+    "/v1/sessions/current": delete sessions::log_out;
+    "/v1/sessions/{device_id}": delete sessions::end_session;
+    "/v1/totp": post totp::begin, delete totp::remove;
+    "/v1/totp/confirm": post totp::confirm;
+    "/v1/me": get accounts::me, patch accounts::edit_me, delete accounts::delete_me;
+    "/v1/me/password": put accounts::set_password;
+    "/v1/users/{user}": get users::profile;
+    "/v1/users/{user}/block": put conversations::block, delete conversations::unblock;
+    "/v1/conversations": get conversations::inbox, post conversations::create;
+    "/v1/conversations/{conversation}": get conversations::conversation, patch conversations::edit;
+    "/v1/conversations/{conversation}/entries": get entries::entries;
+    "/v1/conversations/{conversation}/messages": post entries::send;
+    "/v1/conversations/{conversation}/messages/{seq}": patch entries::edit, delete entries::delete;
+    "/v1/conversations/{conversation}/members": get members::members;
+    "/v1/conversations/{conversation}/members/{user}": put members::put, delete members::remove;
+    "/v1/conversations/{conversation}/mute": put conversations::mute, delete conversations::unmute;
+    "/v1/conversations/{conversation}/read": put conversations::read;
+    "/v1/streams": get streams::list, post streams::create;
+    "/v1/streams/{stream_id}": get streams::read, patch streams::edit, delete streams::delete;
+    "/v1/streams/{stream_id}/key": post streams::rotate_key;
+    "/v1/streams/{stream_id}/stats": get streams::stats;
+    "/live/{stream_id}/index.m3u8": get playback::index;
+    "/live/{stream_id}/{broadcast}/source.m3u8": get playback::playlist;
+    "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
+}
+
+/// A route for a method; `GET` answers `HEAD` too (RFC 9110 section 9.3.2), actix leaves the body out.
+fn route(method: &str) -> Route {
+    match method {
+        "get" => web::route().guard(guard::Any(guard::Get()).or(guard::Head())),
+        "post" => web::post(),
+        "put" => web::put(),
+        "patch" => web::patch(),
+        _ => web::delete(),
+    }
+}
+
+/// A path whose other methods are answered 405 with `Allow`, and `OPTIONS` 204 with the same.
+fn resource(path: &'static str, methods: &[&str]) -> Resource {
+    let mut allow = Vec::new();
+    for method in methods {
+        allow.push(method.to_ascii_uppercase());
+        if *method == "get" {
+            allow.push("HEAD".to_owned());
+        }
+    }
+    allow.push("OPTIONS".to_owned());
+    let allow = allow.join(", ");
+    // Named after its path: the name is what metrics and logs call it, and costs them no allocation to read.
+    web::resource(path).name(path).default_service(web::to(move |request: actix_web::HttpRequest| {
+        let options = request.method() == actix_web::http::Method::OPTIONS;
+        let mut response = if options { HttpResponse::NoContent() } else { HttpResponse::MethodNotAllowed() };
+        let response = response.insert_header((header::ALLOW, allow.as_str())).finish();
+        async move { response }
+    }))
+}
+
+async fn nothing_here() -> Result<HttpResponse, ApiError> {
+    Err(Code::NotFound.into())
+}

@@ -1,0 +1,159 @@
+//! Every metric the engine has: one list of names, kinds, labels and meanings.
+//!
+//! A metric is a field of [`Metrics`]; it is registered when the struct is made, so a name that is not in this
+//! list cannot appear at `/metrics`; what every process has
+//! (`process_resident_memory_bytes`, `process_cpu_seconds_total` …) comes from the client library. Labels have few values, known in advance: never ids, never addresses.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// Upper bounds, in seconds, of the buckets of every duration histogram: from a cache hit to a time-out.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How a kind of metric is made from its name, help and labels.
+trait Build: Collector + Clone + 'static {
+    fn build(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self>;
+}
+
+macro_rules! build {
+    ($($kind:ty: |$name:ident, $help:ident, $labels:ident| $make:expr;)*) => {
+        $(impl Build for $kind {
+            fn build($name: &str, $help: &str, $labels: &[&str]) -> prometheus::Result<Self> { $make }
+        })*
+    };
+}
+
+build! {
+    IntCounter: |name, help, _labels| IntCounter::new(name, help);
+    IntGauge: |name, help, _labels| IntGauge::new(name, help);
+    Histogram: |name, help, _labels| Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()));
+    IntCounterVec: |name, help, labels| IntCounterVec::new(Opts::new(name, help), labels);
+    IntGaugeVec: |name, help, labels| IntGaugeVec::new(Opts::new(name, help), labels);
+    HistogramVec: |name, help, labels| HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels);
+}
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal [$($label:literal)*] $help:literal;)*) => {
+        /// The engine's metrics. Cheap to clone.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $kind,)*
+        }
+
+        /// The names of all metrics, in the order of the list.
+        pub const NAMES: &[&str] = &[$($name),*];
+
+        impl Metrics {
+            /// Makes and registers every metric of the list.
+            pub fn new() -> Metrics {
+                let registry = Registry::new();
+                $(let $field = register::<$kind>(&registry, $name, $help, &[$($label),*]);)*
+                Metrics { registry, $($field),* }
+            }
+        }
+    };
+}
+
+metrics! {
+    http_requests: IntCounterVec = "nova_http_requests_total" ["method" "route" "status"] "Requests answered.";
+    http_request_duration: HistogramVec = "nova_http_request_duration_seconds" ["method" "route"] "From the request's head to the response's head.";
+    http_requests_in_flight: IntGauge = "nova_http_requests_in_flight" [] "Requests being answered.";
+    http_panics: IntCounter = "nova_http_panics_total" [] "Handlers that panicked and were answered 500.";
+    rate_limited: IntCounterVec = "nova_rate_limited_total" ["limit"] "Requests refused with 429, by limit.";
+    ws_connections: IntGauge = "nova_ws_connections" [] "WebSockets that are open.";
+    ws_connects: IntCounterVec = "nova_ws_connects_total" ["outcome"] "WebSockets that said connect, or why they were refused.";
+    ws_goodbyes: IntCounterVec = "nova_ws_goodbyes_total" ["code"] "WebSockets that ended, by the number of the goodbye; client: it closed by itself.";
+    ws_frames: IntCounterVec = "nova_ws_frames_total" ["direction"] "Messages and control frames, in and out.";
+    ws_outbox_bytes: IntGauge = "nova_ws_outbox_bytes" [] "What waits for sockets that take nothing, in bytes.";
+    ws_shed: IntCounterVec = "nova_ws_shed_total" ["class"] "Messages dropped for devices that are too far behind.";
+    ws_would_block: IntCounter = "nova_ws_write_would_block_total" [] "Writes that found the socket full.";
+    ws_holes: IntCounter = "nova_ws_holes_total" [] "Deliveries that were missed on the way to a socket, and replayed.";
+    dependency_up: IntGaugeVec = "nova_dependency_up" ["dependency"] "1 while a dependency answers, else 0.";
+    dependency_check_duration: HistogramVec = "nova_dependency_check_duration_seconds" ["dependency"] "How long a dependency took to answer its check.";
+    entries: IntCounterVec = "nova_entries_total" ["kind"] "Entries appended to conversations through the journal.";
+    journal_batches: IntCounter = "nova_journal_batches_total" [] "Batches the journal wrote; entries by batches is the mean size of one.";
+    journal_batch_duration: Histogram = "nova_journal_batch_duration_seconds" [] "From the first try to write a batch to its answer.";
+    journal_append_duration: Histogram = "nova_journal_append_duration_seconds" [] "From being given an entry to its commit.";
+    journal_overloaded: IntCounter = "nova_journal_overloaded_total" [] "Entries refused because too many waited to be written.";
+    journal_retries: IntCounter = "nova_journal_retries_total" [] "Batches that were written again.";
+    streams_live: IntGauge = "nova_streams_live" [] "Streams on the air on this node.";
+    viewers: IntGauge = "nova_viewers" [] "Viewers of all streams on this node, told apart by network and player.";
+    publishers: IntGauge = "nova_publishers" [] "Publishers that were let in and are connected.";
+    rtmp_connections: IntGauge = "nova_rtmp_connections" [] "Connections to the RTMP door, those before their publish included.";
+    rtmp_refused: IntCounterVec = "nova_rtmp_refused_total" ["reason"] "Connections and publishers turned away.";
+    rtmp_ended: IntCounterVec = "nova_rtmp_ended_total" ["reason"] "Connections to the RTMP door that ended.";
+    ingest_bytes: IntCounter = "nova_ingest_bytes_total" [] "Bytes received from publishers.";
+    frames_sanitised: IntCounterVec = "nova_frames_sanitised_total" ["reason"] "Timestamps of publishers that were mended.";
+    frames_dropped: IntCounterVec = "nova_frames_dropped_total" ["reason"] "Media of publishers that was not passed on.";
+    hls_parts: IntCounter = "nova_hls_parts_total" [] "Parts that were cut.";
+    hls_part_bytes: IntCounter = "nova_hls_part_bytes_total" [] "Their bytes.";
+    hls_part_made: Histogram = "nova_hls_part_made_seconds" [] "From the frame that closes a part to its playlist being there.";
+    playback_bytes: IntCounterVec = "nova_playback_bytes_total" ["kind"] "Bytes handed to viewers, by what they are.";
+    playback_waiting: IntGauge = "nova_playback_waiting" [] "Requests that wait for a part.";
+    playback_wait: Histogram = "nova_playback_wait_seconds" [] "How long they waited.";
+    build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
+}
+
+fn register<M: Build>(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> M {
+    let metric = M::build(name, help, labels).expect("the list above holds valid names and labels");
+    registry.register(Box::new(metric.clone())).expect("the list above holds each name once");
+    metric
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            metrics.registry.register(Box::new(process)).expect("no metric of the list begins with process_");
+        }
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The text a Prometheus server reads (text exposition format 0.0.4).
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(16 << 10);
+        let families = self.registry.gather();
+        TextEncoder::new().encode(&families, &mut text).expect("writing to memory does not fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_follows_the_rules_of_prometheus() {
+        let mut seen = std::collections::BTreeSet::new();
+        for name in NAMES {
+            assert!(seen.insert(name), "{name} stands twice");
+            assert!(name.starts_with("nova_"), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_process_is_measured() {
+        let text = String::from_utf8(Metrics::default().render()).expect("text");
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+            line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse::<f64>().ok())
+        };
+        assert!(value("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6), "{text}");
+        assert!(value("process_open_fds").is_some_and(|open| open >= 3.0), "{text}");
+        assert!(value("nova_build_info").is_some_and(|one| one == 1.0), "{text}");
+    }
+}
