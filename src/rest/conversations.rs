@@ -114,7 +114,7 @@ pub(super) struct NewConversation {
     members: Vec<UserId>,
     /// What a group is called.
     #[serde(default)]
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100)]
     title: Option<String>,
 }
 
@@ -199,9 +199,9 @@ pub(super) async fn conversation(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditConversation {
-    /// What the group is called.
+    /// What the group is called: one line, not only spaces.
     #[serde(default, deserialize_with = "given")]
-    #[schema(required = false, value_type = Option<String>, max_length = 100)]
+    #[schema(required = false, value_type = Option<String>, min_length = 1, max_length = 100)]
     title: Option<Option<String>>,
     /// How long entries are kept, in seconds, at least a minute.
     #[serde(default, deserialize_with = "given")]
