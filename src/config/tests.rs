@@ -74,7 +74,7 @@ fn every_option_is_documented_and_has_a_variable() {
 
 #[test]
 fn distance_counts_edits() {
-    assert_eq!(edit_distance("", "abc"), 3);
-    assert_eq!(edit_distance("kitten", "sitting"), 3);
-    assert_eq!(edit_distance("same", "same"), 0);
+    assert_eq!(reading::edit_distance("", "abc"), 3);
+    assert_eq!(reading::edit_distance("kitten", "sitting"), 3);
+    assert_eq!(reading::edit_distance("same", "same"), 0);
 }
