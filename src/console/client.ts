@@ -26,6 +26,7 @@ import { Http } from "./client/http";
 import { NovaError } from "./client/problem";
 import { local_locks, storage_locks, web_locks, type Locks } from "./client/locks";
 import { Sessions } from "./client/sessions";
+import { Streams } from "./client/streams";
 import { Socket, type SocketParts, type WebSocketLike } from "./client/socket";
 import { systemTimers, type Timers } from "./client/timers";
 import { memory_store, storage_store, Tokens, type TokenStore } from "./client/tokens";
@@ -48,6 +49,7 @@ export * from "./client/outbox";
 export * from "./client/paging";
 export * from "./client/problem";
 export * from "./client/socket";
+export type * from "./client/streams";
 export * from "./client/timers";
 export * from "./client/tokens";
 export type * from "./client/types";
@@ -72,6 +74,7 @@ export class Nova {
   readonly totp: Totp;
   readonly users: Users;
   readonly conversations: Conversations;
+  readonly streams: Streams;
   readonly #base_url: string;
   readonly #timers: Timers;
 
@@ -96,6 +99,7 @@ export class Nova {
     this.totp = new Totp(this.http);
     this.users = new Users(this.http);
     this.conversations = new Conversations(this.http);
+    this.streams = new Streams(this.http);
   }
 
   /** Chat for whoever is logged in, over a socket of its own or the given one; `start()` connects it. */

@@ -203,3 +203,27 @@ export function Area({ name, label, hint, error, ...rest }: AreaProps) {
     </div>
   );
 }
+
+interface CheckProps {
+  name: string;
+  label: string;
+  hint?: ComponentChildren;
+  checked?: boolean;
+}
+
+/** Yes or no; `on` when it is yes. */
+export function Check({ name, label, hint, checked = false }: CheckProps) {
+  return (
+    <div class="check">
+      <input type="checkbox" id={name} name={name} defaultChecked={checked} aria-describedby={hint ? `${name}-hint` : undefined} />
+      <div>
+        <label for={name}>{label}</label>
+        {hint && (
+          <p class="hint" id={`${name}-hint`}>
+            {hint}
+          </p>
+        )}
+      </div>
+    </div>
+  );
+}

@@ -32,6 +32,10 @@ export const ROUTES: Route[] = [
   { path: "/", page: Overview, for: "members", nav: { label: "Overview", icon: "home" } },
   { path: "/chat", page: Chat, for: "members", nav: { label: "Chat", icon: "chat" } },
   { path: "/chat/:conversation", page: Chat, for: "members" },
+  { path: "/live", page: lazy(async () => (await import("../pages/live")).Live), for: "members", nav: { label: "Live", icon: "live" } },
+  { path: "/live/studio", page: lazy(async () => (await import("../pages/live/studio")).Studio), for: "members" },
+  { path: "/live/studio/:stream", page: lazy(async () => (await import("../pages/live/desk")).Desk), for: "members" },
+  { path: "/live/:stream", page: lazy(async () => (await import("../pages/live/watch")).Watch), for: "members" },
   { path: "/profile", page: Profile, for: "members", nav: { label: "Profile", icon: "person" } },
   {
     path: "/security",

@@ -14,7 +14,7 @@ const PASSWORD: &str = "harbour lantern quartz";
 
 impl Visit {
     /// Signs up through the page, and ends on the overview.
-    async fn signs_up(&self, username: &str) {
+    pub(super) async fn signs_up(&self, username: &str) {
         self.open("/console/signup").await;
         let browser = &self.browser;
         browser.fill("username", username).await;

@@ -1,0 +1,254 @@
+//! Live streams in the console: a broadcast is begun, looked after and watched, with sound, by a real browser.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Visit;
+use crate::broadcaster::{Encoder, source};
+use crate::browser::Browser;
+use crate::services::eventually;
+
+/// How long a browser, an encoder and an engine on the same busy cores may take for one step.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So long a stretch has to be seen without a wait for media.
+const STRETCH_S: f64 = 15.0;
+/// How long such a stretch is looked for: other programs may take the cores away in between.
+const SEARCH: Duration = Duration::from_secs(120);
+
+/// What the player says of itself.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at_s: f64,
+    stalls: u64,
+    latency_s: Option<f64>,
+    /// By the media's own clock, which is this machine's.
+    clock_latency_s: Option<f64>,
+    audio_bytes: u64,
+    pictures: u64,
+    /// The highest sample of a moment of sound.
+    loudness: f64,
+}
+
+impl Seen {
+    async fn of(browser: &Browser) -> Option<Seen> {
+        let script = "
+            const stage = document.querySelector('.stage[data-state=playing]');
+            const video = stage?.querySelector('video');
+            if (!video) return null;
+            if (!window.ear) {
+                const context = new AudioContext();
+                window.ear = context.createAnalyser();
+                const source = context.createMediaElementSource(video);
+                source.connect(window.ear);
+                window.ear.connect(context.destination);
+                window.listened = video;
+            }
+            const samples = new Float32Array(window.ear.fftSize);
+            window.ear.getFloatTimeDomainData(samples);
+            return {
+                at: video.currentTime,
+                stalls: Number(stage.dataset.stalls),
+                latency: stage.dataset.latency === undefined ? null : Number(stage.dataset.latency),
+                clock: stage.dataset.clockLatency === undefined ? null : Number(stage.dataset.clockLatency),
+                audio: video.webkitAudioDecodedByteCount,
+                pictures: video.getVideoPlaybackQuality().totalVideoFrames,
+                loudness: Math.max(...samples.map(Math.abs)),
+            }";
+        let seen = browser.run(script).await;
+        let count = |name: &str| seen[name].as_u64().unwrap_or_default();
+        Some(Seen {
+            at_s: seen["at"].as_f64()?,
+            stalls: count("stalls"),
+            latency_s: seen["latency"].as_f64(),
+            clock_latency_s: seen["clock"].as_f64(),
+            audio_bytes: count("audio"),
+            pictures: count("pictures"),
+            loudness: seen["loudness"].as_f64().unwrap_or_default(),
+        })
+    }
+}
+
+impl Visit {
+    /// A stream that is made in the studio; where its publisher connects to, the key included.
+    async fn makes_a_stream(&self, title: &str) -> String {
+        let browser = &self.browser;
+        browser.follow("Live").await;
+        browser.follow("Go live").await;
+        browser.fill("title", title).await;
+        browser.press("Make it").await;
+        let text = async |id: &str| {
+            let text = browser.find(&format!("#{id}")).await.attr("data-text").await.expect("an attribute");
+            text.expect("it is there")
+        };
+        let (server, key) = (text("ingest-url").await, text("stream-key").await);
+        assert!(
+            !browser.text("#stream-key").await.contains(&key),
+            "the key is covered until it is asked for"
+        );
+        format!("{server}/{key}")
+    }
+}
+
+fn publishes(address: &str) -> Encoder {
+    Encoder::start(&["-re", "-stream_loop", "-1", "-i", source(), "-c", "copy"], address)
+}
+
+/// The middle of what was measured.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[actix_rt::test]
+async fn a_broadcast_is_begun_looked_after_and_watched_with_sound() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("Friday session").await;
+    browser.follow("I have kept it, on to the desk").await;
+    browser.sees("#health", "No encoder is connected").await;
+    assert!(!browser.text("main").await.contains("live_"), "the key is shown once");
+
+    // The watch page opens before there is anything to see, and begins by itself.
+    browser.follow("Watch it as viewers do").await;
+    browser.sees(".curtain", "Not live yet").await;
+    let encoder = publishes(&address);
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut stretch = 0;
+    eventually("a stretch without a wait", SEARCH, async || {
+        let now = Seen::of(browser).await?;
+        if seen.last().is_some_and(|before| before.stalls != now.stalls) {
+            stretch = seen.len();
+        }
+        seen.push(now);
+        (now.at_s - seen[stretch].at_s >= STRETCH_S).then_some(())
+    })
+    .await;
+    let (first, last) = (seen[stretch], seen[seen.len() - 1]);
+    let seen = &seen[stretch..];
+    let latency = median(seen.iter().filter_map(|seen| seen.latency_s).collect());
+    let by_clock = median(seen.iter().filter_map(|seen| seen.clock_latency_s).collect());
+    println!("latency {latency:.2} s, by the media's clock {by_clock:.2} s, stalls before {}", first.stalls);
+    assert!((0.3..5.0).contains(&latency), "{latency}");
+    assert!((0.3..6.0).contains(&by_clock), "{by_clock}");
+    assert!(last.audio_bytes > first.audio_bytes, "sound is decoded: {seen:?}");
+    assert!(last.pictures > first.pictures + 200, "pictures are shown: {first:?} {last:?}");
+    assert!(seen.iter().any(|seen| seen.loudness > 0.01), "the tone is heard: {seen:?}");
+    browser.sees(".latency", "s behind").await;
+    browser.sees("#viewers", "1 viewer").await;
+
+    // Its owner sees how it goes; others find it in the list.
+    browser.follow("Your desk").await;
+    eventually("the desk sees pictures arrive", PATIENCE, async || {
+        browser.text("#health").await.contains("All is well").then_some(())
+    })
+    .await;
+    browser.sees("#health", "Lavf").await;
+    browser.follow("Live").await;
+    browser.sees(".programme", "Friday session").await;
+    browser.click(".programme li a").await;
+    eventually("it plays again", PATIENCE, async || {
+        browser.has(".stage[data-state=playing]").await.then_some(())
+    })
+    .await;
+
+    // What is paused waits, and goes on at the edge.
+    browser.click("[aria-label=Pause]").await;
+    browser.sees(".over", "Paused").await;
+    browser.click("[aria-label=Play]").await;
+    eventually("it goes on", PATIENCE, async || {
+        browser.has(".stage[data-state=playing]").await.then_some(())
+    })
+    .await;
+    browser.click("[aria-label=Mute]").await;
+    assert_eq!(browser.run("return document.querySelector('video').muted").await, true);
+
+    encoder.stop().await;
+    eventually("the end is told", PATIENCE, async || {
+        browser.text(".curtain").await.contains("The broadcast has ended").then_some(())
+    })
+    .await;
+    let again = publishes(&address);
+    eventually("the next broadcast begins by itself", PATIENCE, async || {
+        browser.has(".stage[data-state=playing]").await.then_some(())
+    })
+    .await;
+    again.stop().await;
+    browser.is_clean(&[]).await;
+    assert_eq!(browser.origins().await, std::slice::from_ref(&visit.app.url));
+}
+
+#[actix_rt::test]
+async fn a_key_is_replaced_a_stream_renamed_and_deleted_at_the_desk() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("Friday").await;
+    browser.follow("I have kept it, on to the desk").await;
+
+    browser.press("Make a new key…").await;
+    browser.press("Replace it").await;
+    let key =
+        browser.find("#stream-key").await.attr("data-text").await.expect("an attribute").expect("a key");
+    assert!(!address.ends_with(&key), "it is another one");
+    let (well, _) = publishes(&address).ended().await;
+    assert!(!well, "the old key is void");
+
+    browser.fill("title", "Saturday").await;
+    browser.click("#record").await;
+    browser.press("Save").await;
+    browser.sees("h1", "Saturday").await;
+    let stream = browser.path().await.rsplit('/').next().expect("an id").to_owned();
+    let token = browser.run("return JSON.parse(localStorage.getItem('nova.session')).access_token").await;
+    let told = visit.app.http.get(visit.app.at(&format!("/v1/streams/{stream}")));
+    let told: Value = told
+        .bearer_auth(token.as_str().expect("a token"))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!((&told["title"], &told["record"]), (&"Saturday".into(), &true.into()));
+
+    browser.press("Delete this stream…").await;
+    browser.press("Delete it").await;
+    browser.sees("main", "You have none yet").await;
+    visit.open(&format!("/console/live/{stream}")).await;
+    browser.sees("h1", "There is no such stream").await;
+    browser.is_clean(&[404]).await;
+}
+
+#[actix_rt::test]
+async fn live_pages_fit_a_phone() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    browser.narrow().await;
+    visit.signs_up("ann").await;
+    let fits = async |page: &str| {
+        let over = browser.run("return document.documentElement.scrollWidth - window.innerWidth").await;
+        assert!(over.as_i64().unwrap() <= 0, "{page} is {over} px too wide");
+    };
+    visit.open("/console/live/studio").await;
+    browser.fill("title", "Friday, with a title that goes on for longer than a phone is wide").await;
+    fits("studio").await;
+    browser.press("Make it").await;
+    browser.find("#stream-key").await;
+    browser.click("[aria-label='Show: Stream key']").await;
+    fits("key").await;
+    let key = browser.text("#stream-key").await;
+    let encoder = publishes(&format!("{}/{key}", browser.text("#ingest-url").await));
+    browser.follow("I have kept it, on to the desk").await;
+    eventually("figures", PATIENCE, async || browser.has(".findings li").await.then_some(())).await;
+    fits("desk").await;
+    browser.follow("Watch it as viewers do").await;
+    eventually("it plays", PATIENCE, async || browser.has(".stage[data-state=playing]").await.then_some(()))
+        .await;
+    fits("watch").await;
+    visit.open("/console/live").await;
+    browser.find(".programme li").await;
+    fits("list").await;
+    encoder.stop().await;
+    browser.is_clean(&[]).await;
+}
