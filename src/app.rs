@@ -31,7 +31,9 @@ use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
 use crate::live::Live;
+use crate::objects::{Objects, ObjectsRefusal};
 use crate::postgres::{Embedded, PostgresError};
+use crate::recordings::{self, Recordings};
 use crate::rest::manner::{Manner, SharedSecret};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
@@ -71,6 +73,9 @@ pub enum StartError {
     /// The bus between nodes cannot be used.
     #[error(transparent)]
     Bus(#[from] RedisRefusal),
+    /// There is no place for objects.
+    #[error(transparent)]
+    Objects(#[from] ObjectsRefusal),
     /// The operating system gives no threads.
     #[error("cannot start the threads of the live streams: {0}")]
     Threads(std::io::Error),
@@ -106,6 +111,8 @@ pub struct Engine {
     pub conversations: Conversations,
     /// Live streams.
     pub live: Arc<Live>,
+    /// What is kept of them.
+    pub recordings: Recordings,
     /// What is said over the socket, and shown there.
     pub talk: Talk,
     /// The WebSocket door.
@@ -200,8 +207,12 @@ impl App {
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
         let manner = Manner::new(&config, &secret, metrics.clone());
-        let kept = Arc::new(store.clone());
-        let live = Live::new(&config.live, node, clock.clone(), kept, metrics.clone());
+        let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;
+        let keeping = keeping(&config);
+        let recordings =
+            Recordings::start(keeping, store.clone(), objects, node, clock.clone(), metrics.clone());
+        let (kept, recorder) = (Arc::new(store.clone()), Arc::new(recordings.clone()));
+        let live = Live::new(&config.live, node, clock.clone(), kept, recorder, metrics.clone());
         let live = Arc::new(live.map_err(StartError::Threads)?);
         let sockets = Sockets { plain: rtmp, tls: rtmps };
         let threads = config.live.ingest_thread_count();
@@ -218,6 +229,7 @@ impl App {
             identity,
             conversations,
             live,
+            recordings,
             talk,
             chat,
             health,
@@ -272,6 +284,7 @@ impl App {
         engine.talk.flush().await;
         // What was accepted is written before the pool closes.
         engine.conversations.close().await;
+        engine.recordings.stop(Duration::from_secs(3)).await;
         engine.live.stop(Duration::from_secs(1)).await;
         engine.store.close().await;
         if let Some(embedded) = embedded {
@@ -308,6 +321,16 @@ async fn drain(
         Err(_) => {
             tracing::warn!("connections were cut off: they were still open when the drain limit passed")
         }
+    }
+}
+
+/// How recordings are treated.
+fn keeping(config: &Config) -> recordings::Settings {
+    let days = config.live.recording_days;
+    recordings::Settings {
+        resume: Duration::from_secs(config.live.stream_resume_s.into()),
+        keep: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
+        has_peers: config.bus.redis_url.is_some(),
     }
 }
 

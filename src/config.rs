@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bus::redis::RedisConfig;
+use crate::objects::Place;
 use crate::postgres::EmbeddedConfig;
 use crate::store::StoreConfig;
 
@@ -56,6 +57,10 @@ pub struct Config {
     /// Redis, between nodes.
     #[command(flatten)]
     pub bus: BusConfig,
+
+    /// What is too large for PostgreSQL.
+    #[command(flatten)]
+    pub objects: ObjectsConfig,
 
     /// Live streams.
     #[command(flatten)]
@@ -249,6 +254,20 @@ pub struct BusConfig {
     pub redis_namespace: String,
 }
 
+/// What is too large for PostgreSQL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Object storage")]
+pub struct ObjectsConfig {
+    /// Where recordings are kept: `file:///path`, or `s3://bucket/prefix` with the usual AWS variables; default: below the data
+    /// directory. Several nodes need the same place.
+    #[arg(long, env = "NOVA_OBJECTS", value_name = "URL", value_parser = Place::parse)]
+    pub objects: Option<Place>,
+
+    /// Address of the S3-compatible service, when it is not Amazon's.
+    #[arg(long, env = "NOVA_OBJECTS_ENDPOINT", value_name = "URL", value_parser = parse_origin_url)]
+    pub objects_endpoint: Option<String>,
+}
+
 /// Live streams.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Live streams")]
@@ -296,6 +315,10 @@ pub struct LiveConfig {
     /// Requests of viewers that may wait for a part at once; more are answered 503 with `Retry-After`.
     #[arg(long, env = "NOVA_PLAYBACK_WAITS_MAX", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub playback_waits_max: u32,
+
+    /// Days recordings are kept after their broadcast; 0 keeps them until they are deleted.
+    #[arg(long, env = "NOVA_RECORDING_DAYS", value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=36_500))]
+    pub recording_days: u16,
 }
 
 /// Logs, metrics, traces.
@@ -343,6 +366,13 @@ impl LiveConfig {
     /// The number of threads for publishers: as configured, else one per core.
     pub fn ingest_thread_count(&self) -> usize {
         self.ingest_threads.map_or_else(cores, usize::from)
+    }
+}
+
+impl Config {
+    /// Where objects are kept: as configured, else below the data directory.
+    pub fn objects_place(&self) -> Place {
+        self.objects.objects.clone().unwrap_or_else(|| Place::Disk(self.data_dir.join("objects")))
     }
 }
 

@@ -27,6 +27,7 @@
 //! | [`ingest`] | the RTMP door: broadcasters |
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
 //! | [`live`] | streams on this node, and what their two doors share |
+//! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`console`] | the web console's files, embedded in the program |
 //! | [`store`] | PostgreSQL, one file per noun; [`postgres`] runs a private server when none is configured |
@@ -89,6 +90,7 @@
 //! | `actix-web`, `actix-http`, `actix-server`, `actix-service`, `actix-codec`, `actix-tls` | HTTP/1.1 and HTTP/2, routing; the upgrade hook of the WebSocket door |
 //! | `tokio`, `futures-util`, `bytes`, `async-trait` | the runtime, its timers and channels, shared buffers, ports as trait objects |
 //! | `sqlx` | PostgreSQL with queries checked while compiling, except the few of chat that hand arrays to a function |
+//! | `object_store` | files and S3 behind one trait, with retries and signatures; its `ring` backend |
 //! | `redis` | the wire to Redis; connections, reconnects and back-off are ours |
 //! | `rustls`, `ring` | TLS, signatures, seals, digests of one audited library; `aws-lc` is outside our licence list |
 //! | `argon2`, `totp-rs` | password hashing (RFC 9106) and one-time codes (RFC 6238) |
@@ -120,8 +122,10 @@ pub mod identity;
 pub mod ingest;
 pub mod journal;
 pub mod live;
+pub mod objects;
 pub mod playback;
 pub mod postgres;
+pub mod recordings;
 pub mod rest;
 pub mod store;
 pub mod telemetry;

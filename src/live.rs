@@ -19,7 +19,7 @@ use nova_actors::clock::Clock;
 use nova_actors::directory::{Directory, Settings as DirectorySettings};
 use nova_actors::id::NodeId;
 use nova_actors::live_stream::{Broadcasts, LiveStreams, Settings, StartLiveStream};
-use nova_actors::port::{KeyHash, Streams};
+use nova_actors::port::{KeyHash, Recorder, Streams};
 use nova_actors::workers::Workers;
 use nova_media::hls;
 use tokio::sync::{Semaphore, watch};
@@ -65,6 +65,7 @@ impl Live {
         node: NodeId,
         clock: Arc<dyn Clock>,
         kept: Arc<dyn Streams>,
+        recorder: Arc<dyn Recorder>,
         metrics: Metrics,
     ) -> io::Result<Live> {
         let broadcasts = Broadcasts::default();
@@ -72,6 +73,7 @@ impl Live {
             node,
             settings: settings(config),
             streams: Arc::clone(&kept),
+            recorder,
             broadcasts: broadcasts.clone(),
             clock: Arc::clone(&clock),
         };

@@ -15,6 +15,8 @@
 //! Cache times are those of Apple's "Enabling Low-Latency HLS": six target durations for what was waited for, half of one for what
 //! was not.
 
+pub(crate) mod recorded;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -48,12 +50,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether this path is one of the viewers' door: it has limits of its own, and is open to the pages of every origin.
 pub fn is_path(path: &str) -> bool {
-    path.starts_with("/live/")
+    path.starts_with("/live/") || path.starts_with("/recordings/")
 }
 
 /// Lets the pages of every origin play what is answered here; whoever may have the address may play it.
 pub fn open_to_all(headers: &mut HeaderMap) {
-    const EXPOSED: &str = "age, date, content-length, retry-after, x-request-id";
+    const EXPOSED: &str =
+        "accept-ranges, age, content-length, content-range, date, etag, retry-after, x-request-id";
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     let policy = HeaderName::from_static("cross-origin-resource-policy");

@@ -36,6 +36,7 @@ mod members;
 pub mod openapi;
 pub mod page;
 pub mod query;
+mod recordings;
 mod sessions;
 mod streams;
 mod totp;
@@ -107,9 +108,14 @@ routes! {
     "/v1/streams/{stream_id}": get streams::read, patch streams::edit, delete streams::delete;
     "/v1/streams/{stream_id}/key": post streams::rotate_key;
     "/v1/streams/{stream_id}/stats": get streams::stats;
+    "/v1/streams/{stream_id}/recordings": get recordings::list;
+    "/v1/recordings/{recording_id}": get recordings::read, delete recordings::delete;
     "/live/{stream_id}/index.m3u8": get playback::index;
     "/live/{stream_id}/{broadcast}/source.m3u8": get playback::playlist;
     "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
+    "/recordings/{recording_id}/index.m3u8": get playback::recorded::recording;
+    "/recordings/{recording_id}/thumbnail.jpg": get playback::recorded::picture;
+    "/recordings/{recording_id}/{folder}/{file}": get playback::recorded::kept;
 }
 
 /// A route for a method; `GET` answers `HEAD` too (RFC 9110 section 9.3.2), actix leaves the body out.

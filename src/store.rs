@@ -13,6 +13,7 @@ mod error;
 pub mod idempotency;
 pub mod members;
 mod migrations;
+pub mod recordings;
 pub mod sessions;
 pub mod signing_keys;
 pub mod streams;

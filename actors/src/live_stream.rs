@@ -26,7 +26,7 @@ use crate::{
     error::StartError,
     hears_faults,
     id::{NodeId, StreamId},
-    port::{Airing, LifeState, Streams},
+    port::{Airing, LifeState, Recorder, Streams},
 };
 
 pub use broadcast::{Broadcast, Broadcasts, Condition, View};
@@ -72,6 +72,8 @@ pub struct StartLiveStream {
     pub settings: Settings,
     /// What is durable.
     pub streams: Arc<dyn Streams>,
+    /// Who keeps it.
+    pub recorder: Arc<dyn Recorder>,
     /// Where viewers find what is on the air.
     pub broadcasts: Broadcasts,
     /// What time it is.
@@ -99,6 +101,7 @@ impl Start for StartLiveStream {
             node: self.node,
             settings: self.settings,
             streams: Arc::clone(&self.streams),
+            recorder: Arc::clone(&self.recorder),
             broadcasts: self.broadcasts.clone(),
             clock: Arc::clone(&self.clock),
             state,
@@ -134,6 +137,7 @@ pub struct LiveStream {
     node: NodeId,
     settings: Settings,
     streams: Arc<dyn Streams>,
+    recorder: Arc<dyn Recorder>,
     broadcasts: Broadcasts,
     clock: Arc<dyn Clock>,
     state: State,
@@ -226,6 +230,7 @@ impl LiveStream {
                 Effect::Open => {
                     let name = name(self.clock.now());
                     let broadcast = Arc::new(Broadcast::new(self.id, name, self.settings.hls));
+                    broadcast.keep(self.recorder.tap(self.id, broadcast.name()));
                     self.broadcasts.put(Arc::clone(&broadcast));
                     self.broadcast = Some(broadcast);
                     self.airing = None;

@@ -3,6 +3,7 @@
 
 mod bus;
 mod message_log;
+mod recorder;
 mod streams;
 mod subscription;
 
@@ -10,5 +11,6 @@ pub use bus::{
     Bus, BusError, BusHealth, Lease, LeaseName, NAME_LEN_MAX, NameError, PAYLOAD_BYTES_MAX, Topic,
 };
 pub use message_log::{LogError, MessageLog, RANGE_LEN_MAX};
+pub use recorder::{Recorder, Tap};
 pub use streams::{Airing, KeyHash, LifeState, SILENCE_MAX, StreamRecord, Streams, StreamsError};
 pub use subscription::{BusEvent, Inlet, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Subscription};

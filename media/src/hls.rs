@@ -8,6 +8,7 @@ pub mod multivariant;
 mod playlist;
 pub mod reload;
 mod segmenter;
+pub mod vod;
 mod window;
 
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use segmenter::Segmenter;
-pub use window::{Edge, Report, Snapshot, Window};
+pub use vod::Kept;
+pub use window::{Edge, Report, Snapshot, Whole, Window};
 
 /// How a stream is cut. Fixed for its life: players hold a server to what the first playlist said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

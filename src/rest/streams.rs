@@ -478,6 +478,11 @@ async fn find(engine: &Engine, id: &str) -> Result<Stream, ApiError> {
     Ok(engine.store.stream(id, engine.clock.now()).await?.ok_or(Code::NotFound)?)
 }
 
+/// A stream this caller may see.
+pub(super) async fn visible(engine: &Engine, _: &Caller, id: &str) -> Result<Stream, ApiError> {
+    find(engine, id).await
+}
+
 async fn own(engine: &Engine, caller: &Caller, id: &str) -> Result<Stream, ApiError> {
     let stream = find(engine, id).await?;
     if stream.owner != caller.user {

@@ -96,6 +96,11 @@ metrics! {
     playback_bytes: IntCounterVec = "nova_playback_bytes_total" ["kind"] "Bytes handed to viewers, by what they are.";
     playback_waiting: IntGauge = "nova_playback_waiting" [] "Requests that wait for a part.";
     playback_wait: Histogram = "nova_playback_wait_seconds" [] "How long they waited.";
+    recordings: IntGauge = "nova_recordings" [] "Broadcasts that are being kept.";
+    recording_segments: IntCounterVec = "nova_recording_segments_total" ["outcome"] "Segments of broadcasts that are kept: kept, or lost because too many waited.";
+    recording_bytes: IntCounter = "nova_recording_bytes_total" [] "Bytes of segments that were kept.";
+    recording_kept: Histogram = "nova_recording_kept_seconds" [] "From a segment being whole to it being kept.";
+    recording_lag: IntGauge = "nova_recording_lag_seconds" [] "How long the segment that was last tried has waited to be kept.";
     build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
 }
 

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{audience::Audience, state::Session};
-use crate::id::StreamId;
+use crate::{id::StreamId, port::Tap};
 
 /// A viewer who has asked for nothing in this many target durations has left.
 const VIEWER_GONE_TARGETS: u32 = 2;
@@ -88,6 +88,7 @@ struct Desk {
     rates: Rates,
     video: Option<Arc<Configuration>>,
     audio: Option<Arc<Configuration>>,
+    tap: Option<Box<dyn Tap>>,
     ended: bool,
 }
 
@@ -106,6 +107,7 @@ impl Broadcast {
                 rates: Rates::default(),
                 video: None,
                 audio: None,
+                tap: None,
                 ended: false,
             }),
             shelf: RwLock::new(Window::new(settings, "0")),
@@ -113,6 +115,11 @@ impl Broadcast {
             audience: Audience::new(gone_after),
             condition: Mutex::default(),
         }
+    }
+
+    /// Tells `tap` of every segment from now on.
+    pub fn keep(&self, tap: Box<dyn Tap>) {
+        lock(&self.desk).tap = Some(tap);
     }
 
     /// The stream it belongs to.
@@ -223,6 +230,9 @@ impl Broadcast {
         let cuts = desk.segmenter.interrupt();
         self.shelve(&mut desk, cuts);
         desk.ended = true;
+        if let Some(mut tap) = desk.tap.take() {
+            tap.end();
+        }
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).end();
         self.show(&desk);
     }
@@ -258,7 +268,11 @@ impl Broadcast {
                     written.parts += 1;
                     written.part_bytes += part.bytes.len() as u64;
                 }
+                let whole = cut == Cut::End;
                 shelf.apply(cut);
+                if whole && let (Some(tap), Some(segment)) = (&mut desk.tap, shelf.newest_whole()) {
+                    tap.whole(segment);
+                }
             }
         }
         // A segment that has only begun is told with its first part.

@@ -113,7 +113,7 @@ pub(super) fn render<'a>(
 
 /// Milliseconds since 1970 as a date of RFC 3339 in UTC (days to dates after H. Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms").
-fn date_time(unix_ms: i64) -> String {
+pub(super) fn date_time(unix_ms: i64) -> String {
     const DAY_MS: i64 = 86_400_000;
     let (days, of_day) = (unix_ms.div_euclid(DAY_MS), unix_ms.rem_euclid(DAY_MS));
     let shifted = days + 719_468;

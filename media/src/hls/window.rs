@@ -82,6 +82,25 @@ pub struct Report {
     pub edge: Edge,
 }
 
+/// A segment that is whole, with all that is needed to play it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// Its media sequence number.
+    pub msn: u64,
+    /// The number of its init segment.
+    pub init: u32,
+    /// Its init segment.
+    pub init_bytes: Bytes,
+    /// What came before does not continue into it.
+    pub discontinuity: bool,
+    /// When its first frame was taken in, by the media clock, in milliseconds since 1970.
+    pub at_unix_ms: i64,
+    /// Its length.
+    pub duration: Duration,
+    /// Its parts, to be put one behind the other.
+    pub parts: Vec<Bytes>,
+}
+
 impl Window {
     /// An empty window. `epoch` names the publish session in every address, so that no cache ever mixes two; letters,
     /// digits and hyphens.
@@ -191,6 +210,20 @@ impl Window {
     pub fn segment(&self, epoch: &str, msn: u64) -> Option<Vec<Bytes>> {
         let segment = self.segment_of(epoch, msn).filter(|segment| segment.whole)?;
         Some(segment.parts.iter().map(|part| part.bytes.clone()).collect())
+    }
+
+    /// The newest segment, when it is whole and not empty.
+    pub fn newest_whole(&self) -> Option<Whole> {
+        let segment = self.segments.back().filter(|segment| segment.whole && !segment.parts.is_empty())?;
+        Some(Whole {
+            msn: segment.msn,
+            init: segment.init,
+            init_bytes: self.init(&segment.epoch, segment.init)?,
+            discontinuity: segment.discontinuity,
+            at_unix_ms: segment.at_unix_ms,
+            duration: segment.duration(),
+            parts: segment.parts.iter().map(|part| part.bytes.clone()).collect(),
+        })
     }
 
     /// Bytes held for this rendition.
