@@ -70,11 +70,11 @@ timings() {
   say "$(printf '%5d s  in all' "$SECONDS")"
 }
 
-# start_engine ARGUMENT...: starts the release engine and returns when it is ready; ENGINE_PID is its process and
-# HTTP its address. The engine's logs go to standard error. `stop_engine` asks it to leave and waits.
+# start_engine ARGUMENT...: starts the release engine and returns when it is ready; ENGINE_PID is its process, HTTP its
+# address and RTMP that of its door for publishers. The engine's logs go to standard error. `stop_engine` asks it to leave and waits.
 ENGINE_PID=''
 # shellcheck disable=SC2034 # for those who call us
-HTTP=''
+HTTP='' RTMP=''
 start_engine() {
   local line
   exec {ENGINE_OUT}< <(exec target/release/nova serve "$@")
@@ -84,6 +84,8 @@ start_engine() {
     if [[ $line == *'"ready":true'* && $line =~ \"http\":\"([^\"]+)\" ]]; then
       # shellcheck disable=SC2034 # for those who call us
       HTTP="http://${BASH_REMATCH[1]}"
+      # shellcheck disable=SC2034 # for those who call us
+      [[ $line =~ \"rtmp\":\"([^\"]+)\" ]] && RTMP="${BASH_REMATCH[1]}"
       return 0
     fi
   done

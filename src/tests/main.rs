@@ -21,6 +21,7 @@ mod idempotency;
 mod licences;
 mod limits;
 mod live_broadcast;
+mod live_edge;
 mod live_hostile;
 mod live_publish;
 mod live_recordings;

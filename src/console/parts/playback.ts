@@ -49,8 +49,8 @@ const SETTINGS: Partial<HlsConfig> = {
   backBufferLength: 10,
   maxBufferLength: 20,
   liveDurationInfinity: true,
-  // What a stall cost is made up for by playing a little faster; nobody hears five in a hundred.
-  maxLiveSyncPlaybackRate: 1.05,
+  // What a late start or a stall cost is made up for by playing a little faster; ten in a hundred are hardly heard.
+  maxLiveSyncPlaybackRate: 1.1,
   liveSyncOnStallIncrease: 0.34,
 };
 
