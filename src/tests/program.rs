@@ -3,12 +3,14 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::services::Redis;
 
 const NOVA: &str = env!("CARGO_BIN_EXE_nova");
 
@@ -36,12 +38,19 @@ pub struct Program {
 impl Program {
     /// Starts it and waits for the ready line.
     pub fn serve(data_dir: &Path, more: &[&str]) -> Program {
+        Program::serve_in(data_dir, more, &[])
+    }
+
+    /// The same, with variables of the environment.
+    pub fn serve_in(data_dir: &Path, more: &[&str], environment: &[(&str, &str)]) -> Program {
         let data_dir = data_dir.to_str().expect("utf-8");
         let mut arguments = vec!["serve", "--data-dir", data_dir, "--http-addr", "127.0.0.1:0"];
         arguments.extend(["--metrics-addr", "127.0.0.1:0", "--rtmp-addr", "127.0.0.1:0", "--workers", "1"]);
         arguments.extend(more);
         let started = Instant::now();
-        let mut child = nova(&arguments).stderr(Stdio::inherit()).spawn().expect("the program starts");
+        let mut command = nova(&arguments);
+        command.envs(environment.iter().copied()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("the program starts");
         let mut line = String::new();
         let out = child.stdout.as_mut().expect("piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
@@ -203,14 +212,46 @@ fn config_check_prints_what_options_come_to_and_keeps_secrets() {
     assert_eq!(code, Some(2), "{said}");
 }
 
+/// A certificate for this machine's own addresses, and the files it and its key are in.
+fn certificate(folder: &Path) -> (rcgen::CertifiedKey<rcgen::KeyPair>, PathBuf, PathBuf) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .expect("a certificate");
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    (made, cert, key)
+}
+
+#[actix_web::test]
+async fn with_a_certificate_of_its_own_redis_is_spoken_to_over_tls() {
+    let data = tempfile::tempdir().expect("a directory");
+    let (_made, cert, key) = certificate(data.path());
+    let redis = Redis::start_with_tls(&cert, &key);
+    let bus = |engine: &Program| {
+        let ready = format!("{}/readyz", engine.url("http"));
+        async move {
+            let body: Value = client().get(ready).send().await.expect("answers").json().await.expect("JSON");
+            let named =
+                body["dependencies"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "bus"));
+            named.expect("the bus is named").clone()
+        }
+    };
+    let trusted = [("SSL_CERT_FILE", cert.to_str().expect("utf-8"))];
+    let engine = Program::serve_in(data.path(), &["--redis-url", &redis.tls_url()], &trusted);
+    let seen = bus(&engine).await;
+    assert_eq!(seen["up"], true, "{seen}");
+    assert!(engine.end(Signal::TERM).success());
+    // Whoever does not know the certificate does not speak to it: the node starts, and says that it is alone.
+    let other = [("SSL_CERT_FILE", "/dev/null")];
+    let engine = Program::serve_in(data.path(), &["--redis-url", &redis.tls_url()], &other);
+    let seen = bus(&engine).await;
+    assert_eq!(seen["up"], false, "{seen}");
+}
+
 #[actix_web::test]
 async fn with_a_certificate_the_door_speaks_tls_and_http_2() {
     let data = tempfile::tempdir().expect("a directory");
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
-        .expect("a certificate");
-    let (cert, key) = (data.path().join("cert.pem"), data.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let (made, cert, key) = certificate(data.path());
     let tls = ["--tls-cert", cert.to_str().expect("utf-8"), "--tls-key", key.to_str().expect("utf-8")];
     let engine = Program::serve(data.path(), &tls);
     nova::app::use_ring();

@@ -220,22 +220,29 @@ impl Redis {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Redis {
         // Somebody may take the port between the look and the start: then the next one.
-        (0..10).find_map(|_| Redis::start_on(free_port())).expect("redis-server starts on a free port")
+        (0..10).find_map(|_| Redis::start_on(free_port(), None)).expect("redis-server starts on a free port")
+    }
+
+    /// One that speaks nothing but TLS, with the PEM files of a certificate and its key.
+    pub(crate) fn start_with_tls(certificate: &Path, key: &Path) -> Redis {
+        let tls = Some((certificate, key));
+        (0..10).find_map(|_| Redis::start_on(free_port(), tls)).expect("redis-server starts on a free port")
     }
 
     #[expect(clippy::disallowed_methods, reason = "polls a server with a deadline, on a thread of its own")]
-    fn start_on(port: u16) -> Option<Redis> {
+    fn start_on(port: u16, tls: Option<(&Path, &Path)>) -> Option<Redis> {
         let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
+        match tls {
+            None => command.args(["--port", &port.to_string()]),
+            // Unless told otherwise, it hangs up on clients that have no certificate of their own.
+            Some((certificate, key)) => command
+                .args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"])
+                .arg("--tls-cert-file")
+                .arg(certificate)
+                .arg("--tls-key-file")
+                .arg(key),
+        };
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().expect("redis-server is installed");
@@ -261,6 +268,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens, for those who ask for TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.port)
+    }
+
     /// Sends it a signal: SIGSTOP makes it a slow Redis, SIGCONT a quick one again.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
@@ -278,7 +290,7 @@ impl Redis {
 
     /// A new one in the place of one that was killed.
     pub(crate) fn revive(&mut self) {
-        *self = Redis::start_on(self.port).expect("the port is still free");
+        *self = Redis::start_on(self.port, None).expect("the port is still free");
     }
 }
 
