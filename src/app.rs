@@ -206,6 +206,7 @@ impl App {
         );
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
+        tokio::spawn(crate::social::fold::keep_folding(store.clone()));
         let manner = Manner::new(&config, &secret, metrics.clone());
         let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;
         let keeping = keeping(&config);

@@ -29,6 +29,7 @@
 //! | [`live`] | streams on this node, and what their two doors share |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
+//! | [`social`] | what people post: what a text says, numbers without hot rows; feeds are in [`store::feeds`] |
 //! | [`console`] | the web console's files, embedded in the program |
 //! | [`store`] | PostgreSQL, one file per noun; [`postgres`] runs a private server when none is configured |
 //! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
@@ -127,5 +128,6 @@ pub mod playback;
 pub mod postgres;
 pub mod recordings;
 pub mod rest;
+pub mod social;
 pub mod store;
 pub mod telemetry;

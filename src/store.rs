@@ -6,13 +6,17 @@
 //! time, and never piles them up.
 
 pub mod accounts;
+pub mod comments;
 pub mod conversations;
 pub mod cursors;
 pub mod entries;
 mod error;
+pub mod feeds;
+pub mod follows;
 pub mod idempotency;
 pub mod members;
 mod migrations;
+pub mod posts;
 pub mod recordings;
 pub mod sessions;
 pub mod signing_keys;
@@ -168,6 +172,11 @@ impl Store {
     /// The pool, for queries.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// A connection outside the pool, without its limits.
+    pub async fn connection(&self) -> Result<sqlx::PgConnection, StoreError> {
+        Ok(sqlx::ConnectOptions::connect(&self.options).await?)
     }
 
     /// How busy the pool is, for metrics.

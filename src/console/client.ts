@@ -23,6 +23,7 @@ import { Accounts } from "./client/accounts";
 import { Chat } from "./client/chat/chat";
 import { Conversations } from "./client/conversations";
 import { Http } from "./client/http";
+import { Posts } from "./client/posts";
 import { NovaError } from "./client/problem";
 import { local_locks, storage_locks, web_locks, type Locks } from "./client/locks";
 import { Sessions } from "./client/sessions";
@@ -47,6 +48,7 @@ export * from "./client/ids";
 export * from "./client/locks";
 export * from "./client/outbox";
 export * from "./client/paging";
+export * from "./client/posts";
 export * from "./client/problem";
 export * from "./client/socket";
 export type * from "./client/streams";
@@ -73,6 +75,7 @@ export class Nova {
   readonly sessions: Sessions;
   readonly totp: Totp;
   readonly users: Users;
+  readonly posts: Posts;
   readonly conversations: Conversations;
   readonly streams: Streams;
   readonly #base_url: string;
@@ -98,6 +101,7 @@ export class Nova {
     this.sessions = new Sessions(this.http, this.tokens);
     this.totp = new Totp(this.http);
     this.users = new Users(this.http);
+    this.posts = new Posts(this.http);
     this.conversations = new Conversations(this.http);
     this.streams = new Streams(this.http);
   }

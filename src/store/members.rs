@@ -10,6 +10,7 @@ use super::conversations::{
     ConversationError, Kind, MEMBERS_MAX, hold, join, not_blocked, read_role, role_of, tell, users_exist,
 };
 use super::entries::unsigned;
+use super::follows::{hold_pair, remove_follow};
 use super::{Store, StoreError};
 
 /// A member as lists show them.
@@ -183,7 +184,7 @@ impl Store {
         Ok(muted.rows_affected() > 0)
     }
 
-    /// `blocker` wants nothing to do with `blocked` from now on.
+    /// `blocker` wants nothing to do with `blocked` from now on: neither follows the other any more.
     pub async fn block(
         &self,
         blocker: UserId,
@@ -192,6 +193,9 @@ impl Store {
     ) -> Result<(), ConversationError> {
         let mut tx = self.pool().begin().await?;
         users_exist(&mut tx, &[blocked]).await?;
+        hold_pair(&mut tx, blocker, blocked).await?;
+        remove_follow(&mut tx, blocker, blocked).await?;
+        remove_follow(&mut tx, blocked, blocker).await?;
         sqlx::query(
             "INSERT INTO blocks (blocker, blocked, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )

@@ -34,6 +34,7 @@ mod postgres;
 mod program;
 mod services;
 mod sessions;
+mod social;
 mod stage;
 mod store;
 mod totp;

@@ -9,6 +9,14 @@ export interface User {
   created_at: string;
 }
 
+/** An account with its numbers, and how it stands to the caller. */
+export interface Profile extends User {
+  followers: number;
+  following: number;
+  posts: number;
+  relation: { following: boolean; followed_by: boolean; muted: boolean; blocked: boolean };
+}
+
 /** One's own account. */
 export interface Me extends User {
   email: string;

@@ -28,8 +28,20 @@ export interface Route {
 
 const Chat = lazy(async () => (await import("../pages/chat")).ChatPage);
 
+const PersonPage = lazy(async () => (await import("../pages/person")).PersonPage);
+const FollowsPage = lazy(async () => (await import("../pages/follows")).FollowsPage);
+
 export const ROUTES: Route[] = [
   { path: "/", page: Overview, for: "members", nav: { label: "Overview", icon: "home" } },
+  {
+    path: "/feed",
+    page: lazy(async () => (await import("../pages/feed")).FeedPage),
+    for: "members",
+    nav: { label: "Feed", icon: "feed" },
+  },
+  { path: "/posts/:post", page: lazy(async () => (await import("../pages/post")).PostPage), for: "members" },
+  { path: "/people/:user", page: PersonPage, for: "members" },
+  { path: "/people/:user/:list", page: FollowsPage, for: "members" },
   { path: "/chat", page: Chat, for: "members", nav: { label: "Chat", icon: "chat" } },
   { path: "/chat/:conversation", page: Chat, for: "members" },
   { path: "/live", page: lazy(async () => (await import("../pages/live")).Live), for: "members", nav: { label: "Live", icon: "live" } },

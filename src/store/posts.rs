@@ -1,0 +1,439 @@
+//! Posts and what people think of them, in PostgreSQL.
+
+use nova_actors::id::{PostId, UserId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+
+/// Who may read a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Everybody who is logged in.
+    Public,
+    /// Its author's followers.
+    Followers,
+    /// Its author alone.
+    Private,
+}
+
+impl Visibility {
+    /// As the database and the API name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Visibility::Public => "public",
+            Visibility::Followers => "followers",
+            Visibility::Private => "private",
+        }
+    }
+
+    fn read(text: &str) -> Visibility {
+        match text {
+            "public" => Visibility::Public,
+            "followers" => Visibility::Followers,
+            // The table knows no other; one that did would be shown to nobody else.
+            _ => Visibility::Private,
+        }
+    }
+}
+
+/// A post as somebody sees it.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// Its id.
+    pub id: PostId,
+    /// Whose.
+    pub author: UserId,
+    /// Their name.
+    pub username: String,
+    /// What others read of them.
+    pub display_name: String,
+    /// What it is made of.
+    pub kind: String,
+    /// What was written.
+    pub text: String,
+    /// Who may read it.
+    pub visibility: Visibility,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Who is named in it.
+    pub mentions: Vec<UserId>,
+    /// Grows with every edit.
+    pub version: i64,
+    /// How many like it.
+    pub likes: i64,
+    /// How many comments and replies it has.
+    pub comments: i64,
+    /// Whether the reader likes it.
+    pub is_liked: bool,
+    /// When it was posted.
+    pub created_at: OffsetDateTime,
+    /// When it was last edited.
+    pub edited_at: Option<OffsetDateTime>,
+}
+
+/// A post to be made.
+#[derive(Debug)]
+pub struct NewPost<'a> {
+    /// Its id.
+    pub id: PostId,
+    /// Whose.
+    pub author: UserId,
+    /// What was written.
+    pub text: &'a str,
+    /// Who may read it.
+    pub visibility: Visibility,
+    /// Its tags.
+    pub tags: &'a [String],
+    /// Names in it, as they are looked up.
+    pub names: &'a [String],
+    /// The time of it.
+    pub now: OffsetDateTime,
+}
+
+/// A change of a post; what is `None` stays.
+#[derive(Debug, Default)]
+pub struct PostEdit<'a> {
+    /// The text, with the names in it.
+    pub text: Option<(&'a str, &'a [String])>,
+    /// Its tags.
+    pub tags: Option<&'a [String]>,
+    /// Who may read it.
+    pub visibility: Option<Visibility>,
+}
+
+/// What a post was before an edit.
+#[derive(Debug, Clone)]
+pub struct PostVersion {
+    /// Which.
+    pub version: i64,
+    /// What was written.
+    pub text: String,
+    /// Who might read it.
+    pub visibility: Visibility,
+    /// Since when it said so.
+    pub at: OffsetDateTime,
+}
+
+/// Why a post was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// There is no such post, or the reader may not know of it.
+    #[error("there is no such post")]
+    NotFound,
+    /// It is somebody else's.
+    #[error("the post is somebody else's")]
+    NotYours,
+    /// It is not the version that was read.
+    #[error("the post has changed")]
+    Changed,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for PostError {
+    fn from(error: sqlx::Error) -> PostError {
+        PostError::Store(error.into())
+    }
+}
+
+struct Row {
+    id: Uuid,
+    author: Uuid,
+    username: String,
+    display_name: String,
+    kind: String,
+    text: String,
+    visibility: String,
+    tags: Vec<String>,
+    mentions: Vec<Uuid>,
+    version: i64,
+    likes: i64,
+    comments: i64,
+    is_liked: bool,
+    created_at: OffsetDateTime,
+    edited_at: Option<OffsetDateTime>,
+}
+
+impl From<Row> for Post {
+    fn from(row: Row) -> Post {
+        Post {
+            id: row.id.into(),
+            author: row.author.into(),
+            username: row.username,
+            display_name: row.display_name,
+            kind: row.kind,
+            text: row.text,
+            visibility: Visibility::read(&row.visibility),
+            tags: row.tags,
+            mentions: row.mentions.into_iter().map(UserId::from).collect(),
+            version: row.version,
+            likes: row.likes,
+            comments: row.comments,
+            is_liked: row.is_liked,
+            created_at: row.created_at,
+            edited_at: row.edited_at,
+        }
+    }
+}
+
+impl Store {
+    /// Makes a post.
+    pub async fn add_post(&self, new: &NewPost<'_>) -> Result<(), StoreError> {
+        let mut tx = self.pool().begin().await?;
+        let mentions = named(&mut tx, new.author, new.names).await?;
+        sqlx::query!(
+            "INSERT INTO posts (id, author, kind, text, visibility, tags, mentions, created_at)
+             VALUES ($1, $2, 'text', $3, $4, $5, $6, $7)",
+            new.id.as_uuid(),
+            new.author.as_uuid(),
+            new.text,
+            new.visibility.as_str(),
+            new.tags,
+            &mentions,
+            new.now
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// These posts as `reader` sees them, in this order. Those the reader may not see, or that are gone, are left out: whatever a cache or
+    /// a list said before, nothing leaves the engine that this query does not give.
+    pub async fn posts_shown(&self, reader: UserId, ids: &[PostId]) -> Result<Vec<Post>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(PostId::as_uuid).collect();
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT p.id, p.author, u.username, u.display_name, p.kind, p.text, p.visibility, p.tags, p.mentions, p.version,
+                      counted(p.id, 4::smallint) AS "likes!", counted(p.id, 5::smallint) AS "comments!",
+                      EXISTS (SELECT FROM post_likes l WHERE l.post_id = p.id AND l.user_id = $1) AS "is_liked!",
+                      p.created_at, p.edited_at
+               FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, nth)
+               JOIN posts p ON p.id = wanted.id JOIN users u ON u.id = p.author
+               WHERE p.deleted_at IS NULL AND u.deleted_at IS NULL AND u.suspended_at IS NULL
+                 AND may_read($1, p.author, p.visibility)
+               ORDER BY wanted.nth"#,
+            reader.as_uuid(),
+            &ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(Post::from).collect())
+    }
+
+    /// One post as `reader` sees it.
+    pub async fn post(&self, id: PostId, reader: UserId) -> Result<Option<Post>, StoreError> {
+        Ok(self.posts_shown(reader, &[id]).await?.pop())
+    }
+
+    /// Ids of the posts of `author` that `reader` may see, the newest first.
+    pub async fn posts_of(
+        &self,
+        author: UserId,
+        reader: UserId,
+        after: Option<PostId>,
+        rows: i64,
+    ) -> Result<Vec<PostId>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            "SELECT p.id FROM posts p
+             WHERE p.author = $1 AND p.deleted_at IS NULL AND may_read($2, p.author, p.visibility)
+               AND ($3::uuid IS NULL OR p.id < $3)
+             ORDER BY p.id DESC LIMIT $4",
+            author.as_uuid(),
+            reader.as_uuid(),
+            after.map(|id| id.as_uuid()),
+            rows
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(PostId::from).collect())
+    }
+
+    /// Changes a post of `author`; with `version`, only when it is that one. What changes nothing makes no new version.
+    ///
+    /// # Errors
+    /// [`PostError::NotFound`], [`PostError::NotYours`], [`PostError::Changed`].
+    pub async fn edit_post(
+        &self,
+        id: PostId,
+        author: UserId,
+        version: Option<i64>,
+        edit: &PostEdit<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), PostError> {
+        let mut tx = self.pool().begin().await?;
+        hold(&mut tx, id, author, version).await?;
+        let mentions = match edit.text {
+            Some((_, names)) => Some(named(&mut tx, author, names).await?),
+            None => None,
+        };
+        let text = edit.text.map(|(text, _)| text);
+        let visibility = edit.visibility.map(Visibility::as_str);
+        sqlx::query!(
+            "WITH before AS (
+                 SELECT * FROM posts WHERE id = $1
+                   AND ($2::text IS DISTINCT FROM NULL AND text <> $2 OR $3::text IS NOT NULL AND visibility <> $3
+                        OR $4::text[] IS NOT NULL AND tags <> $4)
+             ), kept AS (
+                 INSERT INTO post_versions (post_id, version, text, visibility, at)
+                 SELECT id, version, text, visibility, coalesce(edited_at, created_at) FROM before
+             )
+             UPDATE posts p SET text = coalesce($2, p.text), visibility = coalesce($3, p.visibility), tags = coalesce($4, p.tags),
+                    mentions = coalesce($5, p.mentions), version = p.version + 1, edited_at = $6
+             FROM before WHERE p.id = before.id",
+            id.as_uuid(),
+            text,
+            visibility,
+            edit.tags,
+            mentions.as_deref(),
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes a post away; with `version`, only when it is that one.
+    ///
+    /// # Errors
+    /// [`PostError::NotFound`], [`PostError::NotYours`], [`PostError::Changed`].
+    pub async fn delete_post(
+        &self,
+        id: PostId,
+        author: UserId,
+        version: Option<i64>,
+        now: OffsetDateTime,
+    ) -> Result<(), PostError> {
+        let mut tx = self.pool().begin().await?;
+        hold(&mut tx, id, author, version).await?;
+        sqlx::query!(
+            "UPDATE posts SET deleted_at = $2, version = version + 1 WHERE id = $1",
+            id.as_uuid(),
+            now
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What a post said before, the newest first, as far as `reader` may see what it was then.
+    pub async fn post_versions(&self, post: &Post, reader: UserId) -> Result<Vec<PostVersion>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT version, text, visibility, at FROM post_versions
+             WHERE post_id = $1 AND may_read($2, $3, visibility) ORDER BY version DESC LIMIT 100",
+            post.id.as_uuid(),
+            reader.as_uuid(),
+            post.author.as_uuid()
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let version = |row: i64, text, visibility: &str, at| PostVersion {
+            version: row,
+            text,
+            visibility: Visibility::read(visibility),
+            at,
+        };
+        Ok(rows.into_iter().map(|row| version(row.version, row.text, &row.visibility, row.at)).collect())
+    }
+
+    /// `user` likes a post from now on, or no longer; says whether that changed anything.
+    ///
+    /// # Errors
+    /// [`PostError::NotFound`]: also when `user` may not see it. A like may be taken back in any case.
+    pub async fn like(
+        &self,
+        id: PostId,
+        user: UserId,
+        on: bool,
+        now: OffsetDateTime,
+    ) -> Result<bool, PostError> {
+        let mut tx = self.pool().begin().await?;
+        let changed = match on {
+            true => {
+                readable(&mut tx, id, user).await?;
+                sqlx::query!(
+                    "INSERT INTO post_likes (post_id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                    id.as_uuid(),
+                    user.as_uuid(),
+                    now
+                )
+            }
+            false => sqlx::query!(
+                "DELETE FROM post_likes WHERE post_id = $1 AND user_id = $2",
+                id.as_uuid(),
+                user.as_uuid()
+            ),
+        };
+        let changed = changed.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(changed)
+    }
+}
+
+/// Locks a post of `author`: what happens to it happens one after another, and so do its events.
+async fn hold(
+    tx: &mut sqlx::PgConnection,
+    id: PostId,
+    author: UserId,
+    version: Option<i64>,
+) -> Result<(), PostError> {
+    let row = sqlx::query!(
+        r#"SELECT author, version, may_read($2, author, visibility) AS "readable!" FROM posts
+           WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE"#,
+        id.as_uuid(),
+        author.as_uuid()
+    )
+    .fetch_optional(tx)
+    .await?;
+    let row = row.filter(|row| row.readable).ok_or(PostError::NotFound)?;
+    if row.author != author.as_uuid() {
+        return Err(PostError::NotYours);
+    }
+    match version {
+        Some(version) if version != row.version => Err(PostError::Changed),
+        _ => Ok(()),
+    }
+}
+
+/// The author of a post that `reader` may see.
+pub(super) async fn readable(
+    tx: &mut sqlx::PgConnection,
+    id: PostId,
+    reader: UserId,
+) -> Result<UserId, PostError> {
+    let author = sqlx::query_scalar!(
+        "SELECT p.author FROM posts p JOIN users u ON u.id = p.author
+         WHERE p.id = $1 AND p.deleted_at IS NULL AND u.deleted_at IS NULL AND u.suspended_at IS NULL
+           AND may_read($2, p.author, p.visibility)",
+        id.as_uuid(),
+        reader.as_uuid()
+    )
+    .fetch_optional(tx)
+    .await?;
+    author.map(UserId::from).ok_or(PostError::NotFound)
+}
+
+/// Who these names are, as far as they may be named by `author`.
+pub(super) async fn named(
+    tx: &mut sqlx::PgConnection,
+    author: UserId,
+    names: &[String],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!(
+        "SELECT id FROM users WHERE username_fold = ANY ($1) AND deleted_at IS NULL AND suspended_at IS NULL
+           AND NOT is_blocked($2, id)
+         ORDER BY id",
+        names,
+        author.as_uuid()
+    )
+    .fetch_all(tx)
+    .await
+}
