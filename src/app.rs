@@ -31,7 +31,9 @@ use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
 use crate::live::Live;
+use crate::nodes::{self, Presence, Seal};
 use crate::objects::{Objects, ObjectsRefusal};
+use crate::playback::relay::Relays;
 use crate::postgres::{Embedded, PostgresError};
 use crate::recordings::{self, Recordings};
 use crate::rest::manner::{Manner, SharedSecret};
@@ -111,6 +113,10 @@ pub struct Engine {
     pub conversations: Conversations,
     /// Live streams.
     pub live: Arc<Live>,
+    /// Those of other nodes that are watched here.
+    pub relays: Relays,
+    /// Signs what this node asks of others.
+    pub seal: Seal,
     /// What is kept of them.
     pub recordings: Recordings,
     /// What is said over the socket, and shown there.
@@ -150,6 +156,17 @@ pub struct App {
     metrics_addr: SocketAddr,
     ingest: Ingest,
     embedded: Option<Embedded>,
+    presence: Presence,
+    attending: AbortOnDrop,
+}
+
+/// A task that ends with what it belongs to.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl App {
@@ -213,8 +230,12 @@ impl App {
         let recordings =
             Recordings::start(keeping, store.clone(), objects, node, clock.clone(), metrics.clone());
         let (kept, recorder) = (Arc::new(store.clone()), Arc::new(recordings.clone()));
-        let live = Live::new(&config.live, node, clock.clone(), kept, recorder, metrics.clone());
+        let live = Live::new(&config.live, node, clock.clone(), kept, recorder, bus.clone(), metrics.clone());
         let live = Arc::new(live.map_err(StartError::Threads)?);
+        let attending = live.clone().attend(node, bus.clone(), store.clone());
+        let attending = AbortOnDrop(tokio::spawn(attending));
+        let seal = Seal::new(&identity.derive_key("nodes"), clock.clone());
+        let relays = Relays::new(store.clone(), node, seal.clone(), clock.clone(), metrics.clone());
         let sockets = Sockets { plain: rtmp, tls: rtmps };
         let threads = config.live.ingest_thread_count();
         let ingest =
@@ -230,6 +251,8 @@ impl App {
             identity,
             conversations,
             live,
+            relays,
+            seal,
             recordings,
             talk,
             chat,
@@ -245,7 +268,10 @@ impl App {
             metrics_listener,
             tls,
         )?;
-        Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded })
+        let derived = || nodes::url(http_addr, engine.config.http.tls_cert.is_some());
+        let url = engine.config.http.node_url.clone().unwrap_or_else(derived);
+        let presence = Presence::begin(engine.store.clone(), node, url, engine.clock.clone()).await;
+        Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded, presence, attending })
     }
 
     /// What the doors share; for tests and for commands that run beside the server.
@@ -271,7 +297,7 @@ impl App {
 
     /// Serves until `stop` resolves, then drains; returns when nothing of the node is left.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let App { engine, server, ingest, embedded, .. } = self;
+        let App { engine, server, ingest, embedded, presence, attending, .. } = self;
         let handle = server.handle();
         let mut running = std::pin::pin!(server);
         let mut stop = std::pin::pin!(stop);
@@ -287,6 +313,8 @@ impl App {
         engine.conversations.close().await;
         engine.recordings.stop(Duration::from_secs(3)).await;
         engine.live.stop(Duration::from_secs(1)).await;
+        drop(attending);
+        presence.end().await;
         engine.store.close().await;
         if let Some(embedded) = embedded {
             embedded.stop().await;

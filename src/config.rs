@@ -83,6 +83,10 @@ pub struct HttpConfig {
     #[arg(long, env = "NOVA_PUBLIC_URL", value_name = "URL", value_parser = parse_origin_url)]
     pub public_url: Option<String>,
 
+    /// The address the other nodes reach this one under; default: the HTTP address, on this machine's own address when that is on all.
+    #[arg(long, env = "NOVA_NODE_URL", value_name = "URL", value_parser = parse_origin_url)]
+    pub node_url: Option<String>,
+
     /// Origins whose pages may call the API from a browser (comma-separated, exact: `https://app.example`).
     #[arg(long, env = "NOVA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = parse_origin_url)]
     pub cors_origins: Vec<String>,

@@ -31,6 +31,7 @@
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`social`] | what people post: what a text says, numbers without hot rows; feeds are in [`store::feeds`] |
 //! | [`console`] | the web console's files, embedded in the program |
+//! | [`nodes`] | which nodes there are, and how they ask each other |
 //! | [`store`] | PostgreSQL, one file per noun; [`postgres`] runs a private server when none is configured |
 //! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
 //! | [`health`], [`telemetry`] | how the dependencies do; logs, metrics, traces |
@@ -123,6 +124,7 @@ pub mod identity;
 pub mod ingest;
 pub mod journal;
 pub mod live;
+pub mod nodes;
 pub mod objects;
 pub mod playback;
 pub mod postgres;

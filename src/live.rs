@@ -18,20 +18,30 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nova_actors::clock::Clock;
 use nova_actors::directory::{Directory, Settings as DirectorySettings};
 use nova_actors::id::NodeId;
-use nova_actors::live_stream::{Broadcasts, LiveStreams, Settings, StartLiveStream};
-use nova_actors::port::{KeyHash, Recorder, Streams};
+use nova_actors::live_stream::{
+    Broadcasts, ChangeKey, Claims, Delete, GiveUp, LiveStreams, News, Settings, StartLiveStream,
+};
+use nova_actors::port::{Bus, BusEvent, KeyHash, Recorder, Streams};
 use nova_actors::workers::Workers;
 use nova_media::hls;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::LiveConfig;
 use crate::rest::client;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// Threads the actors of live streams live on. They hear a few messages a minute; media and viewers are elsewhere.
 const ACTOR_THREADS: usize = 1;
 /// How long a stream without publisher and viewers stays in memory.
 const IDLE_AFTER: Duration = Duration::from_secs(120);
+/// How long a stream may take to start: a node that has died keeps it for some seconds.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a stream may take to hear what happened elsewhere.
+const TELL_LIMIT: Duration = Duration::from_secs(5);
+/// How often streams whose node is silent are looked for, and the pause before a bus that is away is asked again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What stream keys begin with, so that people and scanners know one when they see it.
 const KEY_PREFIX: &str = "live_";
 /// Random bytes of a stream key: more than anybody can try.
@@ -47,6 +57,8 @@ pub struct Live {
     pub broadcasts: Broadcasts,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Which streams are this node's.
+    pub claims: Arc<Claims>,
     /// What is counted.
     pub metrics: Metrics,
     /// Requests that may wait for a part at a time, over all workers. Each is a parked task of a few kibibytes; when full, further
@@ -66,10 +78,13 @@ impl Live {
         clock: Arc<dyn Clock>,
         kept: Arc<dyn Streams>,
         recorder: Arc<dyn Recorder>,
+        bus: Arc<dyn Bus>,
         metrics: Metrics,
     ) -> io::Result<Live> {
         let broadcasts = Broadcasts::default();
+        let claims = Arc::new(Claims::new(bus, node));
         let start = StartLiveStream {
+            claims: Arc::clone(&claims),
             node,
             settings: settings(config),
             streams: Arc::clone(&kept),
@@ -78,18 +93,77 @@ impl Live {
             clock: Arc::clone(&clock),
         };
         let workers = Workers::start(ACTOR_THREADS)?;
-        let directory = DirectorySettings { idle_after: IDLE_AFTER, ..DirectorySettings::default() };
+        let directory = DirectorySettings {
+            idle_after: IDLE_AFTER,
+            start_limit: START_LIMIT,
+            ..DirectorySettings::default()
+        };
         Ok(Live {
             streams: Directory::new(start, directory, workers.clone(), Arc::new(())),
             kept,
             broadcasts,
             clock,
+            claims,
             metrics,
             waits: Semaphore::new(config.playback_waits_max as usize),
             leaving: watch::Sender::new(false),
             viewers: RandomState::new(),
             workers,
         })
+    }
+
+    /// Hears what other nodes say of streams, and ends those whose node says nothing any more; for as long as the node lives.
+    pub async fn attend(self: Arc<Self>, node: NodeId, bus: Arc<dyn Bus>, store: Store) {
+        let hearing = async {
+            loop {
+                if let Ok(mut news) = bus.subscribe(&News::topic()).await {
+                    while let Some(event) = news.next().await {
+                        // After a gap: whoever wants a stream asks again; a key that was changed is read at the next start.
+                        if let BusEvent::Message(bytes) = event {
+                            self.heard(node, News::read(&bytes)).await;
+                        }
+                    }
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        let looking = async {
+            let mut ticks = interval(LOOK_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                match store.end_silent_streams(self.clock.now()).await {
+                    Ok(0) => {}
+                    Ok(ended) => tracing::warn!(ended, "streams ended with their nodes"),
+                    Err(error) => tracing::warn!(%error, "streams whose node is gone are not looked for"),
+                }
+            }
+        };
+        tokio::join!(hearing, looking);
+    }
+
+    async fn heard(&self, here: NodeId, news: Option<News>) {
+        match news {
+            Some(News::Came(stream, node)) if node != here && self.claims.has(stream) => {
+                match self.streams.existing(stream) {
+                    // It lets go of the stream itself, after it has noted where it stands.
+                    Some(actor) => drop(actor.send(GiveUp, TELL_LIMIT).await),
+                    None => self.claims.give_up(stream).await,
+                }
+            }
+            Some(News::Changed(stream)) => {
+                let Some(actor) = self.streams.existing(stream) else { return };
+                if let Ok(Some(record)) = self.kept.load(stream).await {
+                    let _ = actor.send(ChangeKey(record.key), TELL_LIMIT).await;
+                }
+            }
+            Some(News::Deleted(stream)) => {
+                if let Some(actor) = self.streams.existing(stream) {
+                    let _ = actor.send(Delete, TELL_LIMIT).await;
+                }
+            }
+            Some(News::Came(..)) | None => {}
+        }
     }
 
     /// Becomes true when the node is leaving.
@@ -116,13 +190,14 @@ impl Live {
         self.viewers.hash_one((client::prefix(address), agent))
     }
 
-    /// Brings the gauges up to date; asked with every scrape.
-    pub fn measure(&self) {
+    /// Brings the gauges up to date; asked with every scrape. `relayed` watch streams of other nodes here.
+    pub fn measure(&self, relayed: u32) {
         let views = self.broadcasts.all();
         let live =
             views.iter().filter(|broadcast| !broadcast.has_ended() && broadcast.views().borrow().is_some());
         self.metrics.streams_live.set(live.count() as i64);
-        self.metrics.viewers.set(views.iter().map(|broadcast| i64::from(broadcast.audience().count())).sum());
+        let here: i64 = views.iter().map(|broadcast| i64::from(broadcast.audience().here())).sum();
+        self.metrics.viewers.set(here + i64::from(relayed));
     }
 }
 

@@ -16,6 +16,7 @@
 //! was not.
 
 pub(crate) mod recorded;
+pub mod relay;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -39,6 +40,7 @@ use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::live::Live;
 use crate::rest::{Context, Path};
+use relay::Source;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 /// Of init segments, segments and parts: they never change.
@@ -50,7 +52,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether this path is one of the viewers' door: it has limits of its own, and is open to the pages of every origin.
 pub fn is_path(path: &str) -> bool {
-    path.starts_with("/live/") || path.starts_with("/recordings/")
+    path.starts_with("/live/") || path.starts_with("/recordings/") || relay::is_path(path)
 }
 
 /// Lets the pages of every origin play what is answered here; whoever may have the address may play it.
@@ -73,8 +75,8 @@ pub fn open_to_all(headers: &mut HeaderMap) {
     )
 )]
 pub(crate) async fn index(engine: web::Data<Engine>, path: Path<String>) -> Result<HttpResponse, ApiError> {
-    let broadcast = find(&engine.live, &path.0, None)?;
-    let view = broadcast.views().borrow().clone().ok_or_else(not_live)?;
+    let source = find(&engine, &path.0, None).await?;
+    let view = listed(&engine.live, &source, &Directives::default()).await?;
     count(&engine.live, "multivariant", view.multivariant.len());
     Ok(HttpResponse::Ok()
         .content_type(PLAYLIST)
@@ -109,11 +111,11 @@ pub(crate) async fn playlist(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let live = &engine.live;
-    let broadcast = find(live, &path.0.0, Some(&path.0.1))?;
+    let source = find(&engine, &path.0.0, Some(&path.0.1)).await?;
     let directives = Directives::parse(request.query_string()).map_err(bad_directives)?;
     let agent = request.headers().get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
-    broadcast.audience().heard(live.viewer(context.client(), agent), Instant::now());
-    let view = listed(live, &broadcast, &directives).await?;
+    source.audience().heard(live.viewer(context.client(), agent), Instant::now());
+    let view = listed(live, &source, &directives).await?;
 
     let gzip = takes_gzip(request.headers());
     let playlist = &view.playlist;
@@ -124,7 +126,7 @@ pub(crate) async fn playlist(
         (true, true) => &playlist.delta_gzip,
     };
     count(live, "playlist", body.len());
-    let target_s = broadcast.settings().target_duration_s;
+    let target_s = source.settings().target_duration_s;
     let max_age_s = if directives.msn.is_some() { target_s * 6 } else { (target_s / 2).max(1) };
     let mut response = HttpResponse::Ok();
     response
@@ -158,20 +160,15 @@ pub(crate) async fn piece(
 ) -> Result<HttpResponse, ApiError> {
     let live = &engine.live;
     let Path((stream, broadcast, epoch, file)) = &path;
-    let broadcast = find(live, stream, Some(broadcast))?;
-    let (kind, pieces) = match File::parse(file).ok_or_else(gone)? {
-        File::Init(number) => ("init", broadcast.init(epoch, number).map(|init| vec![init])),
-        File::Segment(msn) => ("segment", broadcast.segment(epoch, msn)),
-        File::Part(msn, part) => {
-            let there = broadcast.part(epoch, msn, part);
-            let part = match there {
-                None => hinted(live, &broadcast, epoch, msn, part).await?,
-                there => there,
-            };
-            ("part", part.map(|part| vec![part]))
+    let kind = File::parse(file).ok_or_else(gone)?.kind();
+    let pieces = match find(&engine, stream, Some(broadcast)).await? {
+        Source::Here(broadcast) => pieces(live, &broadcast, epoch, file).await?.1,
+        Source::There(relay) => {
+            let named = !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            vec![engine.relays.file(&relay, named.then_some(epoch).ok_or_else(gone)?, file).await?]
         }
     };
-    let pieces = Pieces::new(pieces.ok_or_else(gone)?);
+    let pieces = Pieces::new(pieces);
     count(live, kind, pieces.left);
     Ok(HttpResponse::Ok()
         .content_type("video/mp4")
@@ -179,11 +176,46 @@ pub(crate) async fn piece(
         .body(pieces))
 }
 
-/// The broadcast of a stream, when it is this one.
-fn find(live: &Live, stream: &str, name: Option<&str>) -> Result<Arc<Broadcast>, ApiError> {
+/// What a file of a broadcast consists of, and what kind of file it is.
+async fn pieces(
+    live: &Live,
+    broadcast: &Arc<Broadcast>,
+    epoch: &str,
+    file: &str,
+) -> Result<(&'static str, Vec<Bytes>), ApiError> {
+    let file = File::parse(file).ok_or_else(gone)?;
+    let pieces = match file {
+        File::Init(number) => broadcast.init(epoch, number).map(|init| vec![init]),
+        File::Segment(msn) => broadcast.segment(epoch, msn),
+        File::Part(msn, part) => {
+            let there = broadcast.part(epoch, msn, part);
+            let part = match there {
+                None => hinted(live, broadcast, epoch, msn, part).await?,
+                there => there,
+            };
+            part.map(|part| vec![part])
+        }
+    };
+    Ok((file.kind(), pieces.ok_or_else(gone)?))
+}
+
+/// Where a stream is played from, when it is this broadcast of it.
+async fn find(engine: &Engine, stream: &str, name: Option<&str>) -> Result<Source, ApiError> {
     let stream: StreamId = stream.parse().map_err(|_| not_live())?;
-    let found = live.broadcasts.of(stream);
-    found.filter(|found| name.is_none_or(|name| name == found.name())).ok_or_else(not_live)
+    let here = engine.live.broadcasts.of(stream);
+    // One that is over lingers here while the next may be on the air elsewhere already.
+    let source = match here.filter(|here| name.is_some_and(|name| name == here.name()) || !here.has_ended()) {
+        Some(here) => Source::Here(here),
+        None => match (engine.relays.find(stream).await, engine.live.broadcasts.of(stream)) {
+            (Ok(relay), _) => Source::There(relay),
+            (Err(_), Some(here)) => Source::Here(here),
+            (Err(error), None) => return Err(error),
+        },
+    };
+    if name.is_some_and(|name| name != source.name()) {
+        return Err(not_live());
+    }
+    Ok(source)
 }
 
 fn not_live() -> ApiError {
@@ -199,16 +231,24 @@ fn bad_directives(error: reload::BadRequest) -> ApiError {
 }
 
 /// The first view in which what is asked for is listed.
-async fn listed(live: &Live, broadcast: &Broadcast, ask: &Directives) -> Result<Arc<View>, ApiError> {
+async fn listed(live: &Live, source: &Source, ask: &Directives) -> Result<Arc<View>, ApiError> {
     let mut waiting = None;
-    let mut views = broadcast.views();
-    let deadline = Instant::now() + reload::patience(broadcast.settings());
+    let mut views = source.views();
+    let deadline = Instant::now() + reload::patience(source.settings());
     let mut leaving = live.leaving();
     loop {
-        let view = views.borrow_and_update().clone().ok_or_else(not_live)?;
-        match reload::decide(broadcast.settings(), view.playlist.edge, ask).map_err(bad_directives)? {
-            Decision::Answer => return Ok(view),
-            Decision::Wait => {}
+        let view = views.borrow_and_update().clone();
+        match view {
+            Some(view) if view.moved => return Err(moved()),
+            Some(view) => {
+                match reload::decide(source.settings(), view.playlist.edge, ask).map_err(bad_directives)? {
+                    Decision::Answer => return Ok(view),
+                    Decision::Wait => {}
+                }
+            }
+            // Its viewers were here before this node was: the next part is worth waiting for.
+            None if goes_on(source) => {}
+            None => return Err(not_live()),
         }
         if waiting.is_none() {
             waiting = Some(Waiting::begin(live)?);
@@ -247,6 +287,19 @@ async fn hinted(
             _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
         }
     }
+}
+
+/// Whether another node began what is to be played here.
+fn goes_on(source: &Source) -> bool {
+    match source {
+        Source::Here(broadcast) => broadcast.is_going_on() && !broadcast.has_ended(),
+        Source::There(_) => true,
+    }
+}
+
+fn moved() -> ApiError {
+    ApiError::because(Code::Unavailable, "the stream goes on on another node; ask again")
+        .retry_after(RETRY_AFTER)
 }
 
 fn too_long() -> ApiError {
@@ -308,6 +361,14 @@ enum File {
 }
 
 impl File {
+    fn kind(self) -> &'static str {
+        match self {
+            File::Init(_) => "init",
+            File::Segment(_) => "segment",
+            File::Part(..) => "part",
+        }
+    }
+
     fn parse(name: &str) -> Option<File> {
         if let Some(number) = name.strip_prefix("init").and_then(|rest| rest.strip_suffix(".mp4")) {
             return Some(File::Init(number.parse().ok()?));

@@ -16,6 +16,7 @@ pub mod follows;
 pub mod idempotency;
 pub mod members;
 mod migrations;
+pub mod nodes;
 pub mod posts;
 pub mod recordings;
 pub mod sessions;

@@ -5,10 +5,12 @@
 //!
 //! A drop is not an end: a publisher that is gone without a word has [`Settings::resume`] to come back, and viewers see a
 //! discontinuity in a playlist that goes on. A panic of the actor is a drop too: its successor finds the broadcast on the air and
-//! waits for the publisher, whose connection is closed because nobody decides about it any more.
+//! waits for the publisher, whose connection is closed because nobody decides about it any more. And so is the death of a node: the
+//! node the publisher comes to next reads from the store where the broadcast stood, and goes on with it ([`claims`]).
 
 pub mod audience;
 pub mod broadcast;
+mod claims;
 mod protocol;
 mod state;
 
@@ -26,19 +28,23 @@ use crate::{
     error::StartError,
     hears_faults,
     id::{NodeId, StreamId},
-    port::{Airing, LifeState, Recorder, Streams},
+    port::{Airing, LifeState, Recorder, SILENCE_MAX, Standing, Streams},
 };
 
 pub use broadcast::{Broadcast, Broadcasts, Condition, View};
-pub use protocol::{ChangeKey, Delete, Grant, Left, OnAir, Publish};
+pub use claims::{Claims, News};
+pub use protocol::{ChangeKey, Delete, GiveUp, Grant, Left, OnAir, Publish};
 pub use state::{Departure, Farewell, Phase, Refusal, Session};
 
+use claims::Claim;
 use state::{Effect, State};
 
 /// How often a stream that is not off looks at the clock and at its audience.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what is on the air is noted, in ticks: often enough that [`crate::port::SILENCE_MAX`] means death.
-const NOTE_EVERY_TICKS: u32 = 10;
+const NOTE_EVERY_TICKS: u32 = 5;
+/// Segments that may have begun since where a broadcast stood was last noted, beyond what time tells.
+const MSN_MARGIN: u64 = 3;
 
 /// How live streams are treated.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +78,8 @@ pub struct StartLiveStream {
     pub settings: Settings,
     /// What is durable.
     pub streams: Arc<dyn Streams>,
+    /// Which streams are this node's.
+    pub claims: Arc<Claims>,
     /// Who keeps it.
     pub recorder: Arc<dyn Recorder>,
     /// Where viewers find what is on the air.
@@ -86,11 +94,32 @@ impl Start for StartLiveStream {
     type Actor = LiveStream;
 
     async fn start(&self, id: StreamId) -> Result<LiveStream, StartError> {
+        // Whoever had it has noted where it stands before it lets go of it.
+        self.claims.take(id).await?;
+        let begun = self.begin(id).await;
+        if begun.is_err() {
+            self.claims.give_up(id).await;
+        }
+        begun
+    }
+}
+
+impl StartLiveStream {
+    async fn begin(&self, id: StreamId) -> Result<LiveStream, StartError> {
         let loaded = self.streams.load(id).await;
         let record = loaded.map_err(|error| StartError::Failed { reason: error.reason })?;
         let record = record.ok_or(StartError::NotFound)?;
+        let now = self.clock.now();
+        let left_elsewhere = record.airing.filter(|airing| {
+            airing.state == LifeState::Live && airing.node != self.node && airing.heard_at + SILENCE_MAX > now
+        });
         let adopted =
             self.broadcasts.of(id).filter(|found| !found.has_ended() && found.views().borrow().is_some());
+        let (adopted, left) = match (adopted, left_elsewhere) {
+            (Some(here), _) => (Some(here), None),
+            (None, Some(airing)) => (Some(self.go_on_with(id, &airing)), Some(airing)),
+            (None, None) => (None, None),
+        };
         let resume = self.settings.resume;
         let state = match &adopted {
             Some(broadcast) => State::adopting(record.key, resume, broadcast.session(), self.clock.instant()),
@@ -105,7 +134,11 @@ impl Start for StartLiveStream {
             broadcasts: self.broadcasts.clone(),
             clock: Arc::clone(&self.clock),
             state,
-            airing: adopted.as_ref().map(|_| self.airing()),
+            airing: adopted.as_ref().map(|broadcast| match left {
+                Some(airing) => Airing { node: self.node, heard_at: now, ..airing },
+                None => airing(self.node, broadcast, now),
+            }),
+            claims: Arc::clone(&self.claims),
             broadcast: adopted,
             publisher: None,
             unnoted: None,
@@ -117,17 +150,36 @@ impl Start for StartLiveStream {
 }
 
 impl StartLiveStream {
-    fn airing(&self) -> Airing {
-        Airing {
-            state: LifeState::Live,
-            node: self.node,
-            started_at: self.clock.now(),
-            ended_at: None,
-            heard_at: self.clock.now(),
-            viewers: 0,
-            viewers_peak: 0,
-            watched_s: 0,
-        }
+    /// The broadcast another node has left, empty, where it stood or a little further: what the other node did since it was last heard
+    /// of is not known, and no two segments may ever have one name.
+    fn go_on_with(&self, id: StreamId, airing: &Airing) -> Arc<Broadcast> {
+        let silent_ms = (self.clock.now() - airing.heard_at).whole_milliseconds().max(0);
+        let segment_ms = i128::from(self.settings.hls.segment_target_ms.max(1));
+        let since = u64::try_from(silent_ms / segment_ms).unwrap_or(0) + MSN_MARGIN;
+        let Standing { next_msn, discontinuities, sessions } = airing.standing;
+        let standing = Standing { next_msn: next_msn + since, discontinuities, sessions: sessions + since };
+        let broadcast =
+            Arc::new(Broadcast::going_on(id, airing.broadcast.clone(), self.settings.hls, standing));
+        broadcast.keep(self.recorder.tap(id, broadcast.name()));
+        self.broadcasts.put(Arc::clone(&broadcast));
+        tracing::info!(stream = %id, node = %airing.node, "going on with what another node left");
+        broadcast
+    }
+}
+
+/// What is noted of a broadcast that is on the air from now on.
+fn airing(node: NodeId, broadcast: &Broadcast, now: time::OffsetDateTime) -> Airing {
+    Airing {
+        state: LifeState::Live,
+        node,
+        started_at: now,
+        ended_at: None,
+        heard_at: now,
+        viewers: 0,
+        viewers_peak: 0,
+        watched_s: 0,
+        broadcast: broadcast.name().to_owned(),
+        standing: broadcast.standing(),
     }
 }
 
@@ -138,6 +190,7 @@ pub struct LiveStream {
     settings: Settings,
     streams: Arc<dyn Streams>,
     recorder: Arc<dyn Recorder>,
+    claims: Arc<Claims>,
     broadcasts: Broadcasts,
     clock: Arc<dyn Clock>,
     state: State,
@@ -171,6 +224,12 @@ impl Actor for LiveStream {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.run_interval(TICK, Self::tick);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        let (claims, id) = (Arc::clone(&self.claims), self.id);
+        // Nothing follows from it when it does not come to that: the lease expires.
+        actix::spawn(async move { claims.give_up(id).await });
     }
 }
 
@@ -214,6 +273,14 @@ impl Handler<ChangeKey> for LiveStream {
     }
 }
 
+impl Handler<GiveUp> for LiveStream {
+    type Result = ();
+
+    fn handle(&mut self, _: GiveUp, ctx: &mut Context<Self>) {
+        self.go(ctx);
+    }
+}
+
 impl Handler<Delete> for LiveStream {
     type Result = ();
 
@@ -239,6 +306,10 @@ impl LiveStream {
                     if let Some(broadcast) = &self.broadcast {
                         broadcast.hand(session, self.clock.instant());
                     }
+                    // Addresses hold the number of the session.
+                    if self.airing.is_some() {
+                        self.note(ctx);
+                    }
                 }
                 Effect::HangUp(session, farewell) => {
                     if let Some((_, hang_up)) = self.publisher.take_if(|(publisher, _)| *publisher == session)
@@ -255,16 +326,7 @@ impl LiveStream {
                 Effect::GoLive => {
                     let now = self.clock.now();
                     tracing::info!(stream = %self.id, "a stream is live");
-                    self.airing = Some(Airing {
-                        state: LifeState::Live,
-                        node: self.node,
-                        started_at: now,
-                        ended_at: None,
-                        heard_at: now,
-                        viewers: 0,
-                        viewers_peak: 0,
-                        watched_s: 0,
-                    });
+                    self.airing = self.broadcast.as_ref().map(|broadcast| airing(self.node, broadcast, now));
                     self.note(ctx);
                 }
                 Effect::End => {
@@ -280,6 +342,14 @@ impl LiveStream {
                     }
                     self.note(ctx);
                     self.airing = None;
+                }
+                Effect::Move => {
+                    tracing::info!(stream = %self.id, "a stream goes on elsewhere");
+                    if let Some(broadcast) = self.broadcast.take() {
+                        broadcast.leave();
+                        self.take_stock(&broadcast);
+                        self.broadcasts.remove(&broadcast);
+                    }
                 }
                 Effect::Discard => {
                     if let Some(broadcast) = self.broadcast.take() {
@@ -315,10 +385,42 @@ impl LiveStream {
             broadcast.audience().tick(now, passed);
             self.take_stock(&broadcast);
         }
+        self.keep_claim(ctx);
         self.ticks = self.ticks.wrapping_add(1);
         if self.unnoted.is_some() || self.airing.is_some() && self.ticks.is_multiple_of(NOTE_EVERY_TICKS) {
             self.note(ctx);
         }
+    }
+
+    /// Says that the stream is still here; gives it up when another node has it by now.
+    fn keep_claim(&mut self, ctx: &mut Context<Self>) {
+        let (claims, id) = (Arc::clone(&self.claims), self.id);
+        let kept = async move { claims.keep(id).await };
+        ctx.spawn(wrap_future::<_, Self>(kept).map(|claim, stream, ctx| {
+            if claim == Claim::Lost {
+                tracing::warn!(stream = %stream.id, "another node has a stream that was here");
+                stream.go(ctx);
+            }
+        }));
+    }
+
+    /// Lets another node have the stream, and ends. What the other node needs to know is noted first.
+    fn go(&mut self, ctx: &mut Context<Self>) {
+        let effects = self.state.give_up();
+        self.carry_out(effects, ctx);
+        let now = self.clock.now();
+        let airing = self.airing.take().map(|airing| Airing { heard_at: now, ..airing });
+        self.unnoted = None;
+        let (streams, claims, id) = (Arc::clone(&self.streams), Arc::clone(&self.claims), self.id);
+        let leave = async move {
+            if let Some(airing) = airing
+                && let Err(error) = streams.note(id, &airing).await
+            {
+                tracing::warn!(stream = %id, %error, "where a broadcast stands could not be noted");
+            }
+            claims.give_up(id).await;
+        };
+        ctx.wait(wrap_future::<_, Self>(leave).map(|(), _, ctx| ctx.sleep()));
     }
 
     fn take_stock(&mut self, broadcast: &Broadcast) {
@@ -327,6 +429,7 @@ impl LiveStream {
             airing.viewers = audience.count();
             airing.viewers_peak = audience.peak();
             airing.watched_s = audience.watched_s();
+            airing.standing = broadcast.standing();
         }
     }
 
@@ -334,6 +437,9 @@ impl LiveStream {
     /// nothing is noted in the wrong order.
     fn note(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
+        if let Some(broadcast) = self.broadcast.clone() {
+            self.take_stock(&broadcast);
+        }
         let airing = self.airing.as_mut().map(|airing| {
             airing.heard_at = now;
             airing.clone()
@@ -351,13 +457,12 @@ impl LiveStream {
     }
 }
 
-/// Tells a broadcast from the others of its stream: the time it began, in letters and digits.
+/// Tells a broadcast from the others of its stream, in every address. Nobody guesses it: it is all that stands between the segments of
+/// a private stream and somebody who was not let in.
 fn name(now: time::OffsetDateTime) -> String {
-    let mut rest = now.unix_timestamp_nanos() as u128 / 1_000;
-    let mut digits = Vec::with_capacity(12);
-    while rest > 0 {
-        digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or('0'));
-        rest /= 36;
-    }
-    digits.into_iter().rev().collect()
+    let id = uuid::Uuid::from(crate::id::EventId::new(now)).simple().to_string();
+    let mut random = [0; 8];
+    // Without randomness nothing here would start; the time and the counter in the id still tell broadcasts apart.
+    let _ = getrandom::fill(&mut random);
+    format!("{}{:016x}", id.get(..16).unwrap_or(&id), u64::from_be_bytes(random))
 }

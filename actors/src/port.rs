@@ -12,5 +12,5 @@ pub use bus::{
 };
 pub use message_log::{LogError, MessageLog, RANGE_LEN_MAX};
 pub use recorder::{Recorder, Tap};
-pub use streams::{Airing, KeyHash, LifeState, SILENCE_MAX, StreamRecord, Streams, StreamsError};
+pub use streams::{Airing, KeyHash, LifeState, SILENCE_MAX, Standing, StreamRecord, Streams, StreamsError};
 pub use subscription::{BusEvent, Inlet, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Subscription};

@@ -19,7 +19,7 @@ use crate::app::Engine;
 use crate::chat::upgrade;
 use crate::config::HttpConfig;
 use crate::rest::manner::{self, Manner};
-use crate::{console, rest};
+use crate::{console, playback, rest};
 
 /// Connections the kernel holds for us while every worker is busy; beyond it clients see refused connections.
 const BACKLOG: i32 = 4_096;
@@ -125,6 +125,7 @@ pub(super) fn serve(
                 .app_data(web::Data::new($engine.conversations.clone()))
                 .app_data($manner.clone())
                 .configure(console::configure)
+                .configure(playback::relay::configure)
                 .configure(rest::configure)
                 .wrap(from_fn(manner::around));
             let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
@@ -167,7 +168,7 @@ pub(super) fn serve(
 }
 
 async fn render(engine: web::Data<Engine>) -> HttpResponse {
-    engine.live.measure();
+    engine.live.measure(engine.relays.viewers());
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-store"))

@@ -20,8 +20,9 @@ use tokio::time::{interval, sleep_until, timeout};
 use super::{READ_BYTES, RECONNECT_LIMIT, WRITE_LIMIT};
 use crate::live::{Live, hash_key};
 
-/// How long the decision about a publisher may take: a database that is slow, an actor that starts.
-const VERDICT_LIMIT: Duration = Duration::from_secs(8);
+/// How long the decision about a publisher may take: a database that is slow, an actor that starts, a node that
+/// has died and whose lease has to expire.
+const VERDICT_LIMIT: Duration = Duration::from_secs(12);
 /// How often the owner's view of the publisher is brought up to date.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const LEAVING: &str = "The server is about to restart; connect again.";
@@ -189,8 +190,10 @@ impl<'a> Publishing<'a> {
     async fn tell_first(&mut self) {
         if self.first {
             let Grant { session, broadcast } = &self.grant;
-            let on_air = OnAir { session: *session };
-            self.first = self.live.streams.tell(broadcast.stream(), on_air, VERDICT_LIMIT).await.is_err();
+            // Not started for it: a stream that is not there any more is somebody else's by now, or finds the broadcast on the air
+            // when it is started again.
+            let there = self.live.streams.existing(broadcast.stream());
+            self.first = there.is_some_and(|there| there.try_send(OnAir { session: *session }).is_err());
         }
     }
 
@@ -215,9 +218,12 @@ impl<'a> Publishing<'a> {
             _ => Departure::Dropped,
         };
         let left = Left { session: *session, how };
-        if let Err(error) = self.live.streams.send(broadcast.stream(), left, VERDICT_LIMIT).await {
+        // Not started for it: that would take the stream from the node that goes on with it.
+        if let Some(there) = self.live.streams.existing(broadcast.stream())
+            && there.send(left, VERDICT_LIMIT).await.is_err()
+        {
             // It notices by itself that nobody is at the other end.
-            tracing::debug!(stream = %broadcast.stream(), %error, "a departure could not be told");
+            tracing::debug!(stream = %broadcast.stream(), "a departure could not be told");
         }
     }
 }

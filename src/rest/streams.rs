@@ -3,7 +3,7 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use nova_actors::id::StreamId;
-use nova_actors::live_stream::{ChangeKey, Condition, Delete};
+use nova_actors::live_stream::{ChangeKey, Condition, Delete, News};
 use nova_actors::port::LifeState;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -404,6 +404,8 @@ pub(super) async fn delete(
     if let Some(actor) = engine.live.streams.existing(stream.id) {
         // One that sleeps or dies meanwhile finds nothing when it is started again.
         let _ = actor.send(Delete, TELL_LIMIT).await;
+    } else {
+        engine.live.claims.tell(News::Deleted(stream.id)).await;
     }
     Ok(HttpResponse::NoContent().finish())
 }
@@ -429,6 +431,8 @@ pub(super) async fn rotate_key(
     if let Some(actor) = engine.live.streams.existing(stream.id) {
         // One that sleeps or dies meanwhile reads the new key when it is started again.
         let _ = actor.send(ChangeKey(key), TELL_LIMIT).await;
+    } else {
+        engine.live.claims.tell(News::Changed(stream.id)).await;
     }
     let stream = find(&engine, &path.0).await?;
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(PublishBody {

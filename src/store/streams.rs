@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use nova_actors::id::{NodeId, StreamId, UserId};
-use nova_actors::port::{Airing, KeyHash, LifeState, SILENCE_MAX, StreamRecord, Streams, StreamsError};
+use nova_actors::port::{
+    Airing, KeyHash, LifeState, SILENCE_MAX, Standing, StreamRecord, Streams, StreamsError,
+};
 use time::OffsetDateTime;
 
 use super::{Store, StoreError};
@@ -303,27 +305,56 @@ impl Store {
 
     /// What was last noted of the broadcast of a stream, as it was noted.
     pub async fn airing(&self, id: StreamId) -> Result<Option<Airing>, StoreError> {
-        let row = sqlx::query!(
-            "SELECT state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s FROM streams WHERE id = $1",
+        let row = sqlx::query_as!(
+            NotedRow,
+            "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
+                    next_msn, discontinuities, sessions
+             FROM streams WHERE id = $1",
             id.as_uuid()
         )
         .fetch_optional(self.pool())
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let (Some(node), Some(started_at), Some(heard_at)) = (row.node_id, row.started_at, row.heard_at)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Airing {
-            state: if row.state == "live" { LifeState::Live } else { LifeState::Ended },
-            node: NodeId::from(node),
-            started_at,
-            ended_at: row.ended_at,
-            heard_at,
-            viewers: row.viewers.try_into().unwrap_or(0),
-            viewers_peak: row.viewers_peak.try_into().unwrap_or(0),
-            watched_s: row.watched_s.try_into().unwrap_or(0),
-        }))
+        Ok(row.and_then(|row| row.airing()))
+    }
+}
+
+/// A stream as its actor reads it.
+struct NotedRow {
+    owner_id: uuid::Uuid,
+    key_hash: Vec<u8>,
+    state: String,
+    node_id: Option<uuid::Uuid>,
+    started_at: Option<OffsetDateTime>,
+    ended_at: Option<OffsetDateTime>,
+    heard_at: Option<OffsetDateTime>,
+    viewers: i32,
+    viewers_peak: i32,
+    watched_s: i64,
+    broadcast: Option<String>,
+    next_msn: i64,
+    discontinuities: i64,
+    sessions: i64,
+}
+
+impl NotedRow {
+    fn airing(&self) -> Option<Airing> {
+        let number = |number: i64| u64::try_from(number).unwrap_or(0);
+        Some(Airing {
+            state: if self.state == "live" { LifeState::Live } else { LifeState::Ended },
+            node: NodeId::from(self.node_id?),
+            started_at: self.started_at?,
+            ended_at: self.ended_at,
+            heard_at: self.heard_at?,
+            viewers: self.viewers.try_into().unwrap_or(0),
+            viewers_peak: self.viewers_peak.try_into().unwrap_or(0),
+            watched_s: number(self.watched_s),
+            broadcast: self.broadcast.clone()?,
+            standing: Standing {
+                next_msn: number(self.next_msn),
+                discontinuities: number(self.discontinuities),
+                sessions: number(self.sessions),
+            },
+        })
     }
 }
 
@@ -334,13 +365,20 @@ fn unavailable(error: impl Into<StoreError>) -> StreamsError {
 #[async_trait]
 impl Streams for Store {
     async fn load(&self, id: StreamId) -> Result<Option<StreamRecord>, StreamsError> {
-        let row = sqlx::query!("SELECT owner_id, key_hash FROM streams WHERE id = $1", id.as_uuid())
-            .fetch_optional(self.pool())
-            .await
-            .map_err(unavailable)?;
+        let row = sqlx::query_as!(
+            NotedRow,
+            "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
+                    next_msn, discontinuities, sessions
+             FROM streams WHERE id = $1",
+            id.as_uuid()
+        )
+        .fetch_optional(self.pool())
+        .await
+        .map_err(unavailable)?;
         Ok(row.map(|row| StreamRecord {
             id,
             owner: row.owner_id.into(),
+            airing: row.airing(),
             // The table checks the length; a hash of another is that of no key.
             key: KeyHash(row.key_hash.try_into().unwrap_or_default()),
         }))
@@ -360,9 +398,11 @@ impl Streams for Store {
 
     async fn note(&self, id: StreamId, airing: &Airing) -> Result<(), StreamsError> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         sqlx::query!(
             "UPDATE streams SET state = $2, node_id = $3, started_at = $4, ended_at = $5, heard_at = $6, viewers = $7,
-                                viewers_peak = $8, watched_s = $9
+                                viewers_peak = $8, watched_s = $9, broadcast = $10, next_msn = $11, discontinuities = $12,
+                                sessions = $13
              WHERE id = $1",
             id.as_uuid(),
             airing.state.as_str(),
@@ -372,7 +412,11 @@ impl Streams for Store {
             airing.heard_at,
             count(airing.viewers),
             count(airing.viewers_peak),
-            i64::try_from(airing.watched_s).unwrap_or(i64::MAX)
+            long(airing.watched_s),
+            airing.broadcast,
+            long(airing.standing.next_msn),
+            long(airing.standing.discontinuities),
+            long(airing.standing.sessions)
         )
         .execute(self.pool())
         .await

@@ -96,6 +96,8 @@ metrics! {
     playback_bytes: IntCounterVec = "nova_playback_bytes_total" ["kind"] "Bytes handed to viewers, by what they are.";
     playback_waiting: IntGauge = "nova_playback_waiting" [] "Requests that wait for a part.";
     playback_wait: Histogram = "nova_playback_wait_seconds" [] "How long they waited.";
+    relays: IntGauge = "nova_relays" [] "Streams of other nodes that are watched here.";
+    relay_bytes: IntCounter = "nova_relay_bytes_total" [] "Bytes fetched from other nodes for viewers here, each file once.";
     recordings: IntGauge = "nova_recordings" [] "Broadcasts that are being kept.";
     recording_segments: IntCounterVec = "nova_recording_segments_total" ["outcome"] "Segments of broadcasts that are kept: kept, or lost because too many waited.";
     recording_bytes: IntCounter = "nova_recording_bytes_total" [] "Bytes of segments that were kept.";

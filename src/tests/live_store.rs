@@ -16,7 +16,7 @@ async fn the_database_is_a_store_of_streams() {
         let now = app.engine.clock.now();
         let new = NewStream { id: StreamId::new(now), owner, title: "a stream", record: false, key, now };
         let made = store.add_stream(&new).await.expect("made");
-        StreamRecord { id: made.id, owner, key }
+        StreamRecord { id: made.id, owner, key, airing: None }
     };
     let noted = async |id| store.airing(id).await.expect("read");
     nova_actors::contract::streams(store, add, noted).await;

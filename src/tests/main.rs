@@ -23,6 +23,7 @@ mod limits;
 mod live_broadcast;
 mod live_edge;
 mod live_hostile;
+mod live_nodes;
 mod live_publish;
 mod live_recordings;
 mod live_rules;

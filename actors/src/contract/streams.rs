@@ -2,7 +2,7 @@ use time::{Duration, macros::datetime};
 
 use crate::{
     id::{NodeId, StreamId},
-    port::{Airing, KeyHash, LifeState, StreamRecord, Streams},
+    port::{Airing, KeyHash, LifeState, Standing, StreamRecord, Streams},
 };
 
 /// Panics where a store of streams does not do what [`Streams`] promises. `add` makes a stream with a key, as its owner would;
@@ -37,6 +37,8 @@ pub async fn streams<S: Streams>(
         viewers: 3,
         viewers_peak: 5,
         watched_s: 7,
+        broadcast: "b1".to_owned(),
+        standing: Standing { next_msn: 41, discontinuities: 2, sessions: 3 },
     };
     let ended = Airing {
         state: LifeState::Ended,
@@ -51,6 +53,8 @@ pub async fn streams<S: Streams>(
     for airing in [&live, &ended, &again] {
         streams.note(one.id, airing).await.expect("it is there");
         assert_eq!(noted(one.id).await.as_ref(), Some(airing));
+        let loaded = streams.load(one.id).await.expect("it answers").expect("it is there");
+        assert_eq!(loaded.airing.as_ref(), Some(airing), "whoever goes on with it reads the same");
     }
     assert_eq!(noted(other.id).await, None, "another stream is not touched");
     streams.note(nobody, &live).await.expect("a stream that is gone is no failure");

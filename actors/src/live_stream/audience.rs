@@ -10,14 +10,21 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
+use crate::id::NodeId;
+
 /// Viewers told apart; whoever comes when there are so many is served and not counted. Each costs about 32 bytes.
 const VIEWERS_MAX: usize = 1_000_000;
 
-/// The viewers of one broadcast. A viewer is whoever asked for a media playlist lately: players do so with every part.
+/// Other nodes whose viewers are counted; more there are not.
+const NODES_MAX: usize = 1_000;
+
+/// The viewers of one broadcast, those on other nodes included. A viewer is whoever asked for a media playlist lately: players do so with every part.
 #[derive(Debug)]
 pub struct Audience {
     gone_after: Duration,
     seen: Mutex<HashMap<u64, Instant>>,
+    /// What other nodes last said of theirs.
+    elsewhere: Mutex<HashMap<NodeId, (u32, Instant)>>,
     count: AtomicU32,
     peak: AtomicU32,
     watched_ms: AtomicU64,
@@ -30,6 +37,7 @@ impl Audience {
         Self {
             gone_after,
             seen: Mutex::default(),
+            elsewhere: Mutex::default(),
             count: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             watched_ms: AtomicU64::new(0),
@@ -45,6 +53,17 @@ impl Audience {
         self.counted(seen.len());
     }
 
+    /// Another node says how many watch there.
+    pub fn elsewhere(&self, node: NodeId, count: u32, now: Instant) {
+        {
+            let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+            if elsewhere.len() < NODES_MAX || elsewhere.contains_key(&node) {
+                elsewhere.insert(node, (count, now));
+            }
+        }
+        self.counted(self.seen().len());
+    }
+
     /// Forgets who has left, and adds what the others watched in the `passed` since the last time.
     pub fn tick(&self, now: Instant, passed: Duration) {
         let mut seen = self.seen();
@@ -52,8 +71,14 @@ impl Audience {
         if seen.len() < seen.capacity() / 4 {
             seen.shrink_to_fit();
         }
-        self.counted(seen.len());
-        let watched_ms = passed.as_millis() as u64 * seen.len() as u64;
+        let here = seen.len();
+        drop(seen);
+        {
+            let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+            elsewhere.retain(|_, (_, heard)| now.saturating_duration_since(*heard) < self.gone_after);
+        }
+        let watching = self.counted(here);
+        let watched_ms = passed.as_millis() as u64 * u64::from(watching);
         self.watched_ms.fetch_add(watched_ms, Relaxed);
     }
 
@@ -61,6 +86,12 @@ impl Audience {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count.load(Relaxed)
+    }
+
+    /// Who watches on this node.
+    #[must_use]
+    pub fn here(&self) -> u32 {
+        u32::try_from(self.seen().len()).unwrap_or(u32::MAX)
     }
 
     /// The most who watched at a time.
@@ -75,10 +106,13 @@ impl Audience {
         self.watched_ms.load(Relaxed) / 1_000
     }
 
-    fn counted(&self, len: usize) {
-        let count = u32::try_from(len).unwrap_or(u32::MAX);
+    fn counted(&self, here: usize) -> u32 {
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = elsewhere.values().fold(0_u32, |sum, (count, _)| sum.saturating_add(*count));
+        let count = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(elsewhere);
         self.count.store(count, Relaxed);
         self.peak.fetch_max(count, Relaxed);
+        count
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
@@ -106,5 +140,20 @@ mod tests {
         assert_eq!((audience.count(), audience.peak(), audience.watched_s()), (1, 3, 4));
         audience.tick(start + second * 13, second);
         assert_eq!((audience.count(), audience.peak(), audience.watched_s()), (0, 3, 4));
+    }
+
+    #[test]
+    fn viewers_on_other_nodes_count_until_their_node_is_silent() {
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let audience = Audience::new(second * 8);
+        let (one, other) = (NodeId::generate(), NodeId::generate());
+        audience.heard(1, start);
+        audience.elsewhere(one, 4, start);
+        audience.elsewhere(other, 2, start);
+        audience.elsewhere(one, 3, start + second);
+        assert_eq!((audience.count(), audience.peak()), (6, 7));
+        audience.tick(start + second * 8, second);
+        assert_eq!((audience.count(), audience.watched_s()), (3, 3), "only the node that spoke again");
     }
 }

@@ -23,7 +23,10 @@ use tokio::{
 };
 
 use super::{audience::Audience, state::Session};
-use crate::{id::StreamId, port::Tap};
+use crate::{
+    id::StreamId,
+    port::{Standing, Tap},
+};
 
 /// A viewer who has asked for nothing in this many target durations has left.
 const VIEWER_GONE_TARGETS: u32 = 2;
@@ -38,6 +41,8 @@ pub struct View {
     pub playlist: Snapshot,
     /// The multivariant playlist.
     pub multivariant: Bytes,
+    /// The broadcast goes on on another node; who waits here has to ask again.
+    pub moved: bool,
 }
 
 /// What was written is not wanted any more: somebody else has the desk.
@@ -73,6 +78,7 @@ pub struct Broadcast {
     stream: StreamId,
     name: String,
     settings: Settings,
+    is_going_on: bool,
     desk: Mutex<Desk>,
     shelf: RwLock<Window>,
     views: watch::Sender<Option<Arc<View>>>,
@@ -89,6 +95,7 @@ struct Desk {
     video: Option<Arc<Configuration>>,
     audio: Option<Arc<Configuration>>,
     tap: Option<Box<dyn Tap>>,
+    next_msn: u64,
     ended: bool,
 }
 
@@ -96,21 +103,29 @@ impl Broadcast {
     /// An empty one. `name` tells it from the other broadcasts of the stream in every address; letters and digits.
     #[must_use]
     pub fn new(stream: StreamId, name: String, settings: Settings) -> Self {
+        Self::going_on(stream, name, settings, Standing::default())
+    }
+
+    /// One that another node began, and of which nothing is left but where it stood.
+    #[must_use]
+    pub fn going_on(stream: StreamId, name: String, settings: Settings, standing: Standing) -> Self {
         let gone_after = Duration::from_secs((settings.target_duration_s * VIEWER_GONE_TARGETS).into());
         Self {
             stream,
             name,
             settings,
+            is_going_on: standing != Standing::default(),
             desk: Mutex::new(Desk {
-                session: 0,
-                segmenter: Segmenter::new(settings, 0),
+                session: standing.sessions,
+                segmenter: Segmenter::new(settings, standing.next_msn),
                 rates: Rates::default(),
                 video: None,
                 audio: None,
                 tap: None,
+                next_msn: standing.next_msn,
                 ended: false,
             }),
-            shelf: RwLock::new(Window::new(settings, "0")),
+            shelf: RwLock::new(Window::going_on(settings, "0", standing.discontinuities)),
             views: watch::Sender::new(None),
             audience: Audience::new(gone_after),
             condition: Mutex::default(),
@@ -162,6 +177,35 @@ impl Broadcast {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         lock(&self.desk).ended
+    }
+
+    /// Whether another node began it.
+    #[must_use]
+    pub fn is_going_on(&self) -> bool {
+        self.is_going_on
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let desk = lock(&self.desk);
+        let discontinuities = self.shelf.read().unwrap_or_else(PoisonError::into_inner).discontinuities();
+        Standing { next_msn: desk.next_msn, discontinuities, sessions: desk.session }
+    }
+
+    /// Another node goes on with it: nothing is written here any more, and who waits asks again.
+    pub fn leave(&self) {
+        let mut desk = lock(&self.desk);
+        let cuts = desk.segmenter.interrupt();
+        self.shelve(&mut desk, cuts);
+        desk.ended = true;
+        // Dropped without a word: whoever goes on with the broadcast goes on with what is kept of it.
+        desk.tap = None;
+        self.views.send_modify(|view| {
+            if let Some(latest) = view {
+                *view = Some(Arc::new(View { moved: true, ..View::clone(latest) }));
+            }
+        });
     }
 
     /// The latest session that had the desk.
@@ -264,6 +308,9 @@ impl Broadcast {
             let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
             for cut in cuts {
                 desk.rates.count(&cut);
+                if let Cut::Begin(begin) = &cut {
+                    desk.next_msn = begin.msn + 1;
+                }
                 if let Cut::Part(part) = &cut {
                     written.parts += 1;
                     written.part_bytes += part.bytes.len() as u64;
@@ -287,7 +334,7 @@ impl Broadcast {
         let playlist = self.shelf.read().unwrap_or_else(PoisonError::into_inner).snapshot(&[]);
         let Some(playlist) = playlist else { return false };
         let multivariant = desk.multivariant(&self.name).into();
-        let before = self.views.send_replace(Some(Arc::new(View { playlist, multivariant })));
+        let before = self.views.send_replace(Some(Arc::new(View { playlist, multivariant, moved: false })));
         before.is_none()
     }
 }
@@ -431,6 +478,18 @@ mod tests {
         assert_eq!(broadcast.write(1, 0, &jump), Err(Superseded));
         broadcast.end();
         assert_eq!(broadcast.write(2, 0, &jump), Err(Superseded));
+    }
+
+    #[test]
+    fn where_it_stands_is_where_another_node_goes_on() {
+        let standing = Standing { next_msn: 41, discontinuities: 2, sessions: 3 };
+        let broadcast = Broadcast::going_on(StreamId::generate(), "b".into(), Settings::default(), standing);
+        assert_eq!(broadcast.standing(), standing);
+        broadcast.hand(4, Instant::now());
+        assert_eq!(broadcast.standing(), Standing { sessions: 4, ..standing });
+        broadcast.leave();
+        let jump = Media::Discontinuity { jump_ms: 5 };
+        assert_eq!(broadcast.write(4, 0, &jump), Err(Superseded));
     }
 
     #[test]

@@ -56,3 +56,8 @@ pub struct ChangeKey(pub KeyHash);
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Delete;
+
+/// Another node goes on with the stream.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct GiveUp;

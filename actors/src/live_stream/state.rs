@@ -76,6 +76,8 @@ pub(super) enum Effect {
     GoLive,
     /// Finish the broadcast for its viewers, and note that it has ended.
     End,
+    /// Leave the broadcast to another node.
+    Move,
     /// Throw the broadcast away: nothing of it was ever to be seen.
     Discard,
 }
@@ -171,6 +173,18 @@ impl State {
         let Phase::On { session } = self.phase else { return Vec::new() };
         let mut effects = vec![Effect::HangUp(session, Farewell::KeyReplaced)];
         effects.extend(self.left(session, Departure::Dropped, now));
+        effects
+    }
+
+    /// Another node goes on with the stream. Nothing ends for its viewers.
+    pub(super) fn give_up(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Phase::On { session } = self.phase {
+            effects.push(Effect::HangUp(session, Farewell::TakenOver));
+        }
+        self.phase = Phase::Off;
+        let aired = std::mem::take(&mut self.aired);
+        effects.push(if aired { Effect::Move } else { Effect::Discard });
         effects
     }
 
@@ -287,6 +301,14 @@ mod tests {
         assert_eq!(state.delete(), [Effect::HangUp(session, Farewell::Deleted), Effect::End]);
         assert_eq!(state.publish(KEY), Err(Refusal::UnknownKey));
         assert_eq!(State::new(KEY, RESUME).delete(), []);
+    }
+
+    #[test]
+    fn what_another_node_goes_on_with_has_no_end_here() {
+        let (mut state, session) = live();
+        assert_eq!(state.give_up(), [Effect::HangUp(session, Farewell::TakenOver), Effect::Move]);
+        assert_eq!(state.left(session, Departure::Dropped, Instant::now()), []);
+        assert_eq!(State::new(KEY, RESUME).give_up(), [Effect::Discard]);
     }
 
     #[test]

@@ -36,7 +36,10 @@ impl Streams {
 #[async_trait]
 impl crate::port::Streams for Streams {
     async fn load(&self, id: StreamId) -> Result<Option<StreamRecord>, StreamsError> {
-        Ok(self.all().get(&id).map(|(record, _)| record.clone()))
+        Ok(self
+            .all()
+            .get(&id)
+            .map(|(record, airing)| StreamRecord { airing: airing.clone(), ..record.clone() }))
     }
 
     async fn with_key(&self, key: KeyHash) -> Result<Option<StreamId>, StreamsError> {
@@ -65,7 +68,8 @@ mod tests {
     async fn it_is_a_store_of_streams() {
         let streams = Streams::default();
         let add = async |key| {
-            let record = StreamRecord { id: StreamId::generate(), owner: UserId::generate(), key };
+            let record =
+                StreamRecord { id: StreamId::generate(), owner: UserId::generate(), key, airing: None };
             streams.put(record.clone());
             record
         };

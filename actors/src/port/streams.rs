@@ -35,6 +35,8 @@ pub struct StreamRecord {
     pub owner: UserId,
     /// Who has this key publishes.
     pub key: KeyHash,
+    /// The broadcast that is on the air, or was the last.
+    pub airing: Option<Airing>,
 }
 
 /// Where a stream is in its life. Publishing again after the end begins another broadcast of the same stream.
@@ -79,10 +81,26 @@ pub struct Airing {
     pub viewers_peak: u32,
     /// Over all viewers together, in seconds.
     pub watched_s: u64,
+    /// What tells it from the other broadcasts of the stream, in every address.
+    pub broadcast: String,
+    /// Where it stands: what another node needs to go on with it.
+    pub standing: Standing,
 }
 
-/// A broadcast its node has said nothing of for so long is over: the node has died. The node says something every ten seconds.
-pub const SILENCE_MAX: time::Duration = time::Duration::seconds(45);
+/// Where a broadcast stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The media sequence number of the next segment.
+    pub next_msn: u64,
+    /// Discontinuities so far.
+    pub discontinuities: u64,
+    /// Publishers so far.
+    pub sessions: u64,
+}
+
+/// A broadcast its node has said nothing of for so long is over: the node has died, and its publisher did not come to another. The
+/// node says something every five seconds, and publishers come back within twenty.
+pub const SILENCE_MAX: time::Duration = time::Duration::seconds(25);
 
 /// Why the store of streams did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

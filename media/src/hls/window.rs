@@ -73,6 +73,19 @@ pub struct Snapshot {
     pub delta_gzip: Bytes,
 }
 
+impl Snapshot {
+    /// The snapshot with these texts, packed here.
+    pub fn of(edge: Edge, plain: String, delta: String) -> Self {
+        Self {
+            edge,
+            gzip: gzipped(&plain),
+            delta_gzip: gzipped(&delta),
+            plain: plain.into(),
+            delta_plain: delta.into(),
+        }
+    }
+}
+
 /// Where another rendition of the same stream stands (EXT-X-RENDITION-REPORT).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -114,6 +127,17 @@ impl Window {
             discontinuity_sequence: 0,
             ended: false,
         }
+    }
+
+    /// An empty window that goes on where another ended, of which nothing is left; so many discontinuities came before.
+    pub fn going_on(settings: Settings, epoch: &str, discontinuities: u64) -> Self {
+        Self { discontinuity_sequence: discontinuities, ..Self::new(settings, epoch) }
+    }
+
+    /// Discontinuities so far, those that are not listed any more included.
+    pub fn discontinuities(&self) -> u64 {
+        let listed = self.segments.iter().skip(self.retired).filter(|segment| segment.discontinuity).count();
+        self.discontinuity_sequence + listed as u64
     }
 
     /// Segments from here on belong to another publish session.
@@ -185,13 +209,7 @@ impl Window {
             )
         };
         let (plain, delta) = (text(false), text(true));
-        Some(Snapshot {
-            edge,
-            gzip: gzipped(&plain),
-            delta_gzip: gzipped(&delta),
-            plain: plain.into(),
-            delta_plain: delta.into(),
-        })
+        Some(Snapshot::of(edge, plain, delta))
     }
 
     /// An init segment.

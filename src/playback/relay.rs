@@ -1,0 +1,548 @@
+//! Viewers of a stream whose publisher is on another node.
+//!
+//! ```text
+//! viewers ⇄ this node ── one request at a time: the next view ──▶ the node with the publisher
+//!                     ── each part and segment once ────────────▶
+//! ```
+//!
+//! The first viewer of a stream that is not here starts a [`Relay`]: it asks the other node for one view after the other, each as soon as
+//! it is there, and shows it to the viewers here, who wait for it as they would for one that was made here. Files are fetched when
+//! somebody wants them, once, however many want them at that moment, and kept while there is room. So a stream costs the publisher's node
+//! the same for each other node, whatever the number of viewers.
+//!
+//! When the publisher's node dies, or the publisher goes to another, viewers are told to try again in a second, and the relay looks where
+//! the stream is now.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use nova_actors::id::{NodeId, StreamId};
+use nova_actors::live_stream::audience::Audience;
+use nova_actors::live_stream::{Broadcast, View};
+use nova_media::hls::{self, Edge, Snapshot};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{RETRY_AFTER, gone, not_live};
+use crate::app::Engine;
+use crate::error::{ApiError, Code};
+use crate::nodes::{self, Seal};
+use crate::rest::{Path, query};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Bytes of other nodes' files that are kept: the windows of some dozens of streams.
+const FILES_BYTES_MAX: u64 = 256 << 20;
+/// Files that are expected among them.
+const FILES_EXPECTED: usize = 10_000;
+/// A larger file of another node is not taken.
+const FILE_BYTES_MAX: usize = 64 << 20;
+/// A larger view is not taken: a playlist of hundreds of segments is a tenth of it.
+const VIEW_BYTES_MAX: usize = 4 << 20;
+/// How long the other node holds a request for a view that is not there yet.
+const HOLD: Duration = Duration::from_secs(5);
+/// How long a request between nodes may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// A stream nobody has watched here for so long is not relayed any more.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+/// How long a stream may be unreachable before its relay ends: publishers that dropped are back by then, or will not be.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+/// The pause after a request that failed.
+const PAUSE: Duration = Duration::from_millis(300);
+/// For how long it is remembered that a stream is not on the air.
+const NOT_LIVE_FOR: Duration = Duration::from_secs(1);
+/// Streams of which that is remembered.
+const NOT_LIVE_MAX: usize = 10_000;
+/// Streams of other nodes that are relayed at a time; more are answered 503.
+const RELAYS_MAX: usize = 10_000;
+
+/// Whether this path is between nodes.
+pub(super) fn is_path(path: &str) -> bool {
+    path.starts_with("/internal/live/")
+}
+
+/// The calls between nodes; no part of the API.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/internal/live/{stream_id}").name("/internal/live/{stream_id}").get(view))
+        .service(
+            web::resource("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
+                .name("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
+                .get(file),
+        );
+}
+
+/// Where a viewer's stream is.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Its publisher is here.
+    Here(Arc<Broadcast>),
+    /// Its publisher is on another node.
+    There(Arc<Relay>),
+}
+
+impl Source {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Source::Here(broadcast) => broadcast.name(),
+            Source::There(relay) => &relay.name,
+        }
+    }
+
+    pub(super) fn settings(&self) -> &hls::Settings {
+        match self {
+            Source::Here(broadcast) => broadcast.settings(),
+            Source::There(relay) => &relay.settings,
+        }
+    }
+
+    pub(super) fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
+        match self {
+            Source::Here(broadcast) => broadcast.views(),
+            Source::There(relay) => relay.views.subscribe(),
+        }
+    }
+
+    pub(super) fn audience(&self) -> &Audience {
+        match self {
+            Source::Here(broadcast) => broadcast.audience(),
+            Source::There(relay) => &relay.audience,
+        }
+    }
+}
+
+/// A stream of another node, as viewers here see it.
+#[derive(Debug)]
+pub struct Relay {
+    stream: StreamId,
+    name: String,
+    settings: hls::Settings,
+    views: watch::Sender<Option<Arc<View>>>,
+    audience: Audience,
+    /// When somebody last asked for it, in milliseconds since the relays began.
+    wanted_ms: AtomicU64,
+    /// Where the other node is reached.
+    url: Mutex<String>,
+}
+
+/// A view on its way between nodes.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    broadcast: String,
+    part_target_ms: u32,
+    segment_target_ms: u32,
+    target_duration_s: u32,
+    segments_max: usize,
+    msn: u64,
+    part: u32,
+    ended: bool,
+    multivariant: String,
+    plain: String,
+    delta: String,
+}
+
+impl Told {
+    fn of(broadcast: &Broadcast, view: &View) -> Told {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let settings = broadcast.settings();
+        Told {
+            broadcast: broadcast.name().to_owned(),
+            part_target_ms: settings.part_target_ms,
+            segment_target_ms: settings.segment_target_ms,
+            target_duration_s: settings.target_duration_s,
+            segments_max: settings.segments_max,
+            msn: view.playlist.edge.msn,
+            part: view.playlist.edge.part,
+            ended: view.playlist.edge.ended,
+            multivariant: text(&view.multivariant),
+            plain: text(&view.playlist.plain),
+            delta: text(&view.playlist.delta_plain),
+        }
+    }
+
+    fn settings(&self) -> hls::Settings {
+        hls::Settings {
+            part_target_ms: self.part_target_ms,
+            segment_target_ms: self.segment_target_ms,
+            target_duration_s: self.target_duration_s,
+            segments_max: self.segments_max,
+        }
+    }
+
+    fn view(self) -> View {
+        let edge = Edge { msn: self.msn, part: self.part, ended: self.ended };
+        View {
+            playlist: Snapshot::of(edge, self.plain, self.delta),
+            multivariant: self.multivariant.into(),
+            moved: false,
+        }
+    }
+}
+
+/// What a node asks of a view.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    /// Who asks.
+    node: NodeId,
+    /// How many watch there.
+    viewers: u32,
+    /// The edge of the view it has; without it any view will do.
+    msn: Option<u64>,
+    part: Option<u32>,
+    ended: Option<bool>,
+}
+
+/// Where a relay is found, or being made.
+type Place = Arc<OnceCell<Arc<Relay>>>;
+
+/// The streams of other nodes that are watched here. Clones share them.
+#[derive(Clone)]
+pub struct Relays(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    node: NodeId,
+    seal: Seal,
+    clock: Arc<dyn nova_actors::clock::Clock>,
+    metrics: Metrics,
+    http: reqwest::Client,
+    runtime: Handle,
+    began: Instant,
+    relays: Mutex<HashMap<StreamId, Place>>,
+    not_live: quick_cache::sync::Cache<StreamId, Instant>,
+    files: quick_cache::sync::Cache<String, Bytes, ByBytes>,
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl quick_cache::Weighter<String, Bytes> for ByBytes {
+    fn weight(&self, name: &String, file: &Bytes) -> u64 {
+        (name.len() + file.len()) as u64
+    }
+}
+
+/// Why another node did not give what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("it has no such stream or file")]
+    NotThere,
+    #[error("it cannot be asked: {0}")]
+    Away(String),
+}
+
+impl From<reqwest::Error> for AskError {
+    fn from(error: reqwest::Error) -> AskError {
+        AskError::Away(error.without_url().to_string())
+    }
+}
+
+impl Relays {
+    /// None yet. Their tasks run where this is called.
+    pub fn new(
+        store: Store,
+        node: NodeId,
+        seal: Seal,
+        clock: Arc<dyn nova_actors::clock::Clock>,
+        metrics: Metrics,
+    ) -> Relays {
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_LIMIT)
+            .connect_timeout(Duration::from_secs(2))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap_or_default();
+        Relays(Arc::new(Inner {
+            store,
+            node,
+            seal,
+            clock,
+            metrics,
+            http,
+            runtime: Handle::current(),
+            began: Instant::now(),
+            relays: Mutex::default(),
+            not_live: quick_cache::sync::Cache::new(NOT_LIVE_MAX),
+            files: quick_cache::sync::Cache::with_weighter(FILES_EXPECTED, FILES_BYTES_MAX, ByBytes),
+        }))
+    }
+
+    /// The relay of a stream that is on the air on another node.
+    pub(super) async fn find(&self, stream: StreamId) -> Result<Arc<Relay>, ApiError> {
+        let inner = &self.0;
+        let place = {
+            let mut relays = inner.relays();
+            match relays.get(&stream) {
+                Some(place) => Arc::clone(place),
+                None => {
+                    if inner.not_live.get(&stream).is_some_and(|until| Instant::now() < until) {
+                        return Err(not_live());
+                    }
+                    if relays.len() >= RELAYS_MAX {
+                        return Err(ApiError::because(Code::Overloaded, "too many streams are watched here")
+                            .retry_after(RETRY_AFTER));
+                    }
+                    Arc::clone(relays.entry(stream).or_default())
+                }
+            }
+        };
+        let made = place.get_or_try_init(|| Inner::begin(inner, stream, &place)).await;
+        match made {
+            Ok(relay) => {
+                relay.wanted_ms.store(inner.now_ms(), Ordering::Relaxed);
+                Ok(Arc::clone(relay))
+            }
+            Err(error) => {
+                inner.forget(stream, &place);
+                if error.code() == Code::NotFound {
+                    inner.not_live.insert(stream, Instant::now() + NOT_LIVE_FOR);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A file of a relayed stream: from here when it was fetched before, else from the node that has it. The other node waits for a part
+    /// that is about to come.
+    pub(super) async fn file(&self, relay: &Relay, epoch: &str, file: &str) -> Result<Bytes, ApiError> {
+        let inner = &self.0;
+        let target = format!("/internal/live/{}/{}/{epoch}/{file}", relay.stream, relay.name);
+        let fetched = inner.files.get_or_insert_async(&target, async {
+            let url = lock(&relay.url).clone();
+            let bytes = inner.get(&url, &target, FILE_BYTES_MAX).await?;
+            inner.metrics.relay_bytes.inc_by(bytes.len() as u64);
+            Ok(bytes)
+        });
+        fetched.await.map_err(|error: AskError| match error {
+            AskError::NotThere => gone(),
+            AskError::Away(reason) => ApiError::unavailable(reason, RETRY_AFTER),
+        })
+    }
+
+    /// Who watches streams of other nodes here.
+    pub fn viewers(&self) -> u32 {
+        let relays = self.0.relays();
+        relays.values().filter_map(|place| place.get()).map(|relay| relay.audience.count()).sum()
+    }
+}
+
+impl fmt::Debug for Relays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relays").field("relays", &self.0.relays().len()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn relays(&self) -> MutexGuard<'_, HashMap<StreamId, Place>> {
+        lock(&self.relays)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn forget(&self, stream: StreamId, place: &Place) {
+        let mut relays = self.relays();
+        if relays.get(&stream).is_some_and(|there| Arc::ptr_eq(there, place)) {
+            relays.remove(&stream);
+        }
+    }
+
+    /// Where the stream is: another node that can be reached.
+    async fn locate(&self, stream: StreamId) -> Result<String, ApiError> {
+        let place = self.store.stream_place(stream, self.clock.now()).await?;
+        let place = place.filter(|place| place.node != self.node).ok_or_else(not_live)?;
+        place.url.ok_or_else(between_nodes)
+    }
+
+    async fn begin(inner: &Arc<Inner>, stream: StreamId, place: &Place) -> Result<Arc<Relay>, ApiError> {
+        let url = inner.locate(stream).await?;
+        let ask = Ask { node: inner.node, viewers: 0, msn: None, part: None, ended: None };
+        let told = inner.ask(&url, stream, &ask).await.map_err(|error| match error {
+            // It has just ended, or has moved on.
+            AskError::NotThere | AskError::Away(_) => between_nodes().caused_by(error),
+        })?;
+        let (name, settings) = (told.broadcast.clone(), told.settings());
+        let gone_after = Duration::from_secs((settings.target_duration_s.clamp(1, 60) * 2).into());
+        let relay = Arc::new(Relay {
+            stream,
+            name,
+            settings,
+            views: watch::Sender::new(Some(Arc::new(told.view()))),
+            audience: Audience::new(gone_after),
+            wanted_ms: AtomicU64::new(inner.now_ms()),
+            url: Mutex::new(url),
+        });
+        inner.metrics.relays.inc();
+        inner.runtime.spawn(follow(Arc::clone(inner), Arc::clone(&relay), Arc::clone(place)));
+        Ok(relay)
+    }
+
+    async fn ask(&self, url: &str, stream: StreamId, ask: &Ask) -> Result<Told, AskError> {
+        let query = serde_urlencoded::to_string(ask).map_err(|error| AskError::Away(error.to_string()))?;
+        let bytes = self.get(url, &format!("/internal/live/{stream}?{query}"), VIEW_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|error| AskError::Away(error.to_string()))
+    }
+
+    async fn get(&self, url: &str, target: &str, bytes_max: usize) -> Result<Bytes, AskError> {
+        let request = self.http.get(format!("{url}{target}")).header(nodes::HEADER, self.seal.sign(target));
+        let mut answer = request.send().await?;
+        match answer.status().as_u16() {
+            200 => {}
+            404 => return Err(AskError::NotThere),
+            status => return Err(AskError::Away(format!("it answered {status}"))),
+        }
+        let mut bytes =
+            Vec::with_capacity(answer.content_length().unwrap_or(0).min(bytes_max as u64) as usize);
+        while let Some(piece) = answer.chunk().await? {
+            if bytes.len() + piece.len() > bytes_max {
+                return Err(AskError::Away(format!("it sent more than {bytes_max} bytes")));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// Shows one view after the other, until nobody watches or there are no more.
+async fn follow(inner: Arc<Inner>, relay: Arc<Relay>, place: Place) {
+    let mut reached = Instant::now();
+    let mut ticked = Instant::now();
+    let why = loop {
+        let now = Instant::now();
+        relay.audience.tick(now, now.saturating_duration_since(std::mem::replace(&mut ticked, now)));
+        let idle_ms = inner.now_ms().saturating_sub(relay.wanted_ms.load(Ordering::Relaxed));
+        if u128::from(idle_ms) > IDLE_AFTER.as_millis() {
+            break "nobody watches";
+        }
+        let edge = relay.views.borrow().as_ref().map(|view| view.playlist.edge);
+        let ask = Ask {
+            node: inner.node,
+            viewers: relay.audience.count(),
+            msn: edge.map(|edge| edge.msn),
+            part: edge.map(|edge| edge.part),
+            ended: edge.map(|edge| edge.ended),
+        };
+        let url = lock(&relay.url).clone();
+        match inner.ask(&url, relay.stream, &ask).await {
+            Ok(told) if told.broadcast != relay.name => break "another broadcast has begun",
+            Ok(told) => {
+                reached = Instant::now();
+                let told_edge = Some(Edge { msn: told.msn, part: told.part, ended: told.ended });
+                if told_edge != edge {
+                    relay.views.send_replace(Some(Arc::new(told.view())));
+                }
+                continue;
+            }
+            Err(_) if edge.is_some_and(|edge| edge.ended) => break "it is over",
+            Err(error) => {
+                tracing::debug!(stream = %relay.stream, %error, "a stream of another node cannot be reached");
+            }
+        }
+        if reached.elapsed() > LOST_AFTER {
+            break "it cannot be reached any more";
+        }
+        sleep(PAUSE).await;
+        match inner.locate(relay.stream).await {
+            Ok(url) => *lock(&relay.url) = url,
+            Err(error) if error.code() == Code::NotFound => break "it is not on another node any more",
+            Err(_) => {}
+        }
+    };
+    tracing::debug!(stream = %relay.stream, why, "a stream is not relayed any more");
+    inner.forget(relay.stream, &place);
+    inner.metrics.relays.dec();
+    // Whoever still waits asks again, and finds what there is then.
+    relay.views.send_modify(|view| {
+        if let Some(latest) = view {
+            *view = Some(Arc::new(View { moved: true, ..View::clone(latest) }));
+        }
+    });
+}
+
+/// Gives another node the next view.
+async fn view(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    path: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    signed(&request, &engine)?;
+    let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
+    let broadcast = engine.live.broadcasts.of(stream).ok_or_else(not_live)?;
+    let ask: Ask = query::parse(request.query_string())?;
+    broadcast.audience().elsewhere(ask.node, ask.viewers, Instant::now());
+    let known = match (ask.msn, ask.part, ask.ended) {
+        (Some(msn), Some(part), Some(ended)) => Some(Edge { msn, part, ended }),
+        _ => None,
+    };
+    let mut views = broadcast.views();
+    let mut leaving = engine.live.leaving();
+    let deadline = Instant::now() + HOLD;
+    loop {
+        let view = views.borrow_and_update().clone();
+        match view {
+            Some(view) if view.moved => return Err(not_live()),
+            Some(view) if Some(view.playlist.edge) != known => {
+                return Ok(HttpResponse::Ok()
+                    .insert_header((header::CACHE_CONTROL, "no-store"))
+                    .json(Told::of(&broadcast, &view)));
+            }
+            _ => {}
+        }
+        tokio::select! {
+            changed = timeout_at(deadline, views.changed()) => match changed {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(not_live()),
+                // The same again, so that the other node knows that we are here.
+                Err(_) => {
+                    let view = views.borrow().clone().ok_or_else(not_live)?;
+                    return Ok(HttpResponse::Ok().json(Told::of(&broadcast, &view)));
+                }
+            },
+            _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
+        }
+    }
+}
+
+/// Gives another node a file.
+async fn file(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    path: Path<(String, String, String, String)>,
+) -> Result<HttpResponse, ApiError> {
+    signed(&request, &engine)?;
+    let stream: StreamId = path.0.0.parse().map_err(|_| gone())?;
+    let broadcast =
+        engine.live.broadcasts.of(stream).filter(|there| there.name() == path.0.1).ok_or_else(gone)?;
+    let pieces = super::pieces(&engine.live, &broadcast, &path.0.2, &path.0.3).await?.1;
+    Ok(HttpResponse::Ok().content_type("video/mp4").body(super::Pieces::new(pieces)))
+}
+
+fn signed(request: &HttpRequest, engine: &Engine) -> Result<(), ApiError> {
+    let header = request.headers().get(nodes::HEADER).and_then(|header| header.to_str().ok());
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    match header.is_some_and(|header| engine.seal.knows(header, target)) {
+        true => Ok(()),
+        // To everybody else there is nothing here.
+        false => Err(Code::NotFound.into()),
+    }
+}
+
+/// The stream is on its way from one node to another.
+fn between_nodes() -> ApiError {
+    ApiError::because(Code::Unavailable, "the stream cannot be reached at the moment; try again in a second")
+        .retry_after(RETRY_AFTER)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

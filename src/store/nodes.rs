@@ -1,0 +1,80 @@
+//! The nodes of this installation in PostgreSQL, and which of them has a stream.
+
+use nova_actors::id::{NodeId, StreamId};
+use nova_actors::port::SILENCE_MAX;
+use time::OffsetDateTime;
+
+use super::{Store, StoreError};
+use crate::nodes;
+
+/// Where a stream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// The node its publisher is, or was.
+    pub node: NodeId,
+    /// Where that node is reached; none when it is gone.
+    pub url: Option<String>,
+}
+
+impl Store {
+    /// A node says that it is there.
+    pub async fn node_is_there(
+        &self,
+        node: NodeId,
+        url: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "INSERT INTO nodes (id, url, heard_at) VALUES ($1, $2, $3)
+             ON CONFLICT (id) DO UPDATE SET url = $2, heard_at = $3",
+            node.as_uuid(),
+            url,
+            now
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// A node says that it is gone; those that died without a word long ago are forgotten with it.
+    pub async fn node_is_gone(&self, node: NodeId) -> Result<(), StoreError> {
+        sqlx::query!(
+            "DELETE FROM nodes WHERE id = $1 OR heard_at < now() - interval '1 day'",
+            node.as_uuid()
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Where a stream is that is on the air. None of one that is not.
+    pub async fn stream_place(
+        &self,
+        stream: StreamId,
+        now: OffsetDateTime,
+    ) -> Result<Option<StreamPlace>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT s.node_id AS "node_id!", n.url AS "url?" FROM streams s
+               LEFT JOIN nodes n ON n.id = s.node_id AND n.heard_at > $3
+               WHERE s.id = $1 AND s.state = 'live' AND s.heard_at > $2"#,
+            stream.as_uuid(),
+            now - SILENCE_MAX,
+            now - nodes::SILENCE_MAX
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| StreamPlace { node: row.node_id.into(), url: row.url }))
+    }
+
+    /// Ends streams whose node has been silent for too long, and says how many.
+    pub async fn end_silent_streams(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let ended = sqlx::query!(
+            "UPDATE streams SET state = 'ended', ended_at = heard_at, viewers = 0
+             WHERE id IN (SELECT id FROM streams WHERE state = 'live' AND heard_at < $1 LIMIT 100 FOR UPDATE SKIP LOCKED)",
+            now - SILENCE_MAX
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(ended.rows_affected())
+    }
+}
