@@ -1,0 +1,507 @@
+//! One participant's transport: ICE-lite (RFC 8445), DTLS as the server (RFC 6347) and SRTP (RFC 3711, RFC 5764), without sockets and
+//! without a clock.
+//!
+//! Composed of `rtc-dtls` and `rtc-srtp`; the agent is ours, because a lite one only answers ([`crate::stun`]). A full peer connection
+//! would cost several times as much for each packet and allocate ten times as often.
+//!
+//! Nothing is believed before it was proven: an address before a signed binding request came from it, a certificate before it has the
+//! fingerprint that came over the signalling, a stream before one of its packets could be opened. State that strangers could make
+//! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`].
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use ring::digest;
+use ring::rand::SecureRandom as _;
+use rtc_crypto::RTCCryptoProvider;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
+use rtc_shared::TransportProtocol;
+use rtc_shared::error::Error;
+use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
+use rtc_srtp::context::Context;
+use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+use crate::bits::ByteReader;
+use crate::stun::Binding;
+
+/// Addresses of one participant that are believed at a time; a phone has two or three. When full the oldest is forgotten.
+pub const ADDRESSES_MAX: usize = 8;
+/// Streams a participant may send: three layers, their retransmissions, and sound, for camera and screen, twice.
+pub const STREAMS_MAX: usize = 32;
+/// Streams that may be tried a second beyond those that are known; each costs a derivation of keys.
+const TRIES_PER_S: u32 = 40;
+/// Packets that may come out of order before SRTP takes them for repeats: a burst of a large picture, reordered.
+const REPLAY_WINDOW: usize = 1_024;
+/// How long ICE and DTLS may take together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// Without a signed request for so long the participant's consent is gone (RFC 7675 section 5.1).
+const CONSENT_LIMIT: Duration = Duration::from_secs(30);
+/// The DTLS association outlives changes of address, so it knows only this one.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// A SHA-256 fingerprint of a certificate (RFC 8122 section 5).
+pub type Fingerprint = [u8; 32];
+
+/// A key and its certificate, made anew with every process.
+pub struct Identity {
+    provider: Arc<dyn RTCCryptoProvider>,
+    certificate: Certificate,
+    fingerprint: Fingerprint,
+}
+
+/// Why no identity could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate for calls could be made: {0}")]
+pub struct IdentityError(String);
+
+impl Identity {
+    /// A new key on P-256.
+    pub fn generate() -> Result<Identity, IdentityError> {
+        let provider = rtc_crypto::default_provider().map_err(|error| IdentityError(error.to_string()))?;
+        let certificate = Certificate::generate_self_signed(vec!["nova".to_owned()], provider.crypto())
+            .map_err(|error| IdentityError(error.to_string()))?;
+        let der = certificate.certificate.first().ok_or_else(|| IdentityError("it is empty".to_owned()))?;
+        let fingerprint = fingerprint(der);
+        Ok(Identity { provider, certificate, fingerprint })
+    }
+
+    /// What the signalling says of it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+fn fingerprint(der: &[u8]) -> Fingerprint {
+    let digest = digest::digest(&digest::SHA256, der);
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// Name and password of one side of an ICE session.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// 4 to 256 characters of `A-Z a-z 0-9 + /`.
+    pub ufrag: String,
+    /// 22 to 256 characters of the same.
+    pub password: String,
+}
+
+impl Credentials {
+    /// New ones. The ufrag begins with `token`, by which a datagram finds its shard and participant.
+    pub fn generate(token: &str) -> Result<Credentials, ring::error::Unspecified> {
+        Ok(Credentials { ufrag: format!("{token}{}", random_text(6)?), password: random_text(24)? })
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
+fn random_text(len: usize) -> Result<String, ring::error::Unspecified> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut random = vec![0; len];
+    ring::rand::SystemRandom::new().fill(&mut random)?;
+    let letter = |byte: u8| LETTERS.get(usize::from(byte & 63)).map(|letter| char::from(*letter));
+    Ok(random.into_iter().filter_map(letter).collect())
+}
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: BytesMut,
+}
+
+/// What a datagram meant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing beyond what was answered already.
+    Nothing,
+    /// Media may flow from now on.
+    Connected,
+    /// A packet in clear.
+    Rtp(BytesMut),
+    /// A compound in clear.
+    Rtcp(BytesMut),
+    /// The participant said goodbye.
+    Closed,
+}
+
+/// Why a participant's transport has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No signed binding request came: a firewall, or a wrong public address.
+    #[error("no path to the participant was found")]
+    Ice,
+    /// There is a path, but the keys could not be agreed on.
+    #[error("the participant could not be agreed with on keys")]
+    Dtls,
+    /// It was connected, and nothing comes any more.
+    #[error("the participant is silent")]
+    Silent,
+}
+
+enum Dtls {
+    /// Nothing came yet; what will be listed depends on what the client offers.
+    Waiting,
+    Shaking(Box<Endpoint>),
+    Done {
+        endpoint: Box<Endpoint>,
+        sealing: Context,
+        opening: Box<Opening>,
+    },
+}
+
+/// Opens packets; streams become known only by a packet that could be opened.
+struct Opening {
+    keys: SrtpConfig,
+    context: Context,
+    known: Vec<u32>,
+    tries: u32,
+    tries_since: Instant,
+}
+
+/// One participant's transport; see the [module documentation](self).
+pub struct Peer {
+    identity: Arc<Identity>,
+    local: Credentials,
+    remote_fingerprint: Fingerprint,
+    dtls: Dtls,
+    /// Where packets go.
+    remote: Option<SocketAddr>,
+    believed: Vec<SocketAddr>,
+    born: Instant,
+    consent: Option<Instant>,
+}
+
+impl Peer {
+    /// A transport for who has a certificate with this fingerprint.
+    pub fn new(identity: Arc<Identity>, local: Credentials, remote: Fingerprint, now: Instant) -> Peer {
+        Peer {
+            identity,
+            local,
+            remote_fingerprint: remote,
+            dtls: Dtls::Waiting,
+            remote: None,
+            believed: Vec::new(),
+            born: now,
+            consent: None,
+        }
+    }
+
+    /// Our side of the ICE session.
+    pub fn credentials(&self) -> &Credentials {
+        &self.local
+    }
+
+    /// Begins a new ICE session over the same keys: the participant's network has changed (RFC 8445 section 9).
+    pub fn restart(&mut self, local: Credentials, now: Instant) {
+        self.local = local;
+        self.consent = Some(now);
+    }
+
+    /// Whether media can flow.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.dtls, Dtls::Done { .. }) && self.remote.is_some()
+    }
+
+    /// Where its packets go.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// Whether datagrams from here are its.
+    pub fn believes(&self, from: SocketAddr) -> bool {
+        self.believed.contains(&from)
+    }
+
+    /// A binding request to our ufrag. `None` when it is not signed with our password; else the answer, and an address that is
+    /// not believed any more, if there are too many.
+    pub fn hear_binding(
+        &mut self,
+        binding: &Binding<'_>,
+        from: SocketAddr,
+        now: Instant,
+    ) -> Option<(Transmit, Option<SocketAddr>)> {
+        if binding.to_ufrag != self.local.ufrag || !binding.is_signed_with(self.local.password.as_bytes()) {
+            return None;
+        }
+        self.consent = Some(now);
+        let mut forgotten = None;
+        if !self.believed.contains(&from) {
+            if self.believed.len() >= ADDRESSES_MAX {
+                let oldest = self.believed.iter().position(|known| Some(*known) != self.remote);
+                forgotten = oldest.map(|at| self.believed.remove(at));
+            }
+            self.believed.push(from);
+        }
+        if binding.nominates || self.remote.is_none() {
+            self.remote = Some(from);
+        }
+        let answer = binding.answer(from, self.local.password.as_bytes());
+        Some((Transmit { to: from, bytes: BytesMut::from(answer.as_slice()) }, forgotten))
+    }
+
+    /// A datagram that is no STUN, from an address that is [believed](Self::believes).
+    pub fn input(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Vec<Transmit>,
+    ) -> Input {
+        // RFC 7983: the first byte tells them apart.
+        match datagram.first() {
+            Some(20..=63) => self.input_dtls(datagram, from, now, out),
+            Some(128..=191) => self.input_srtp(datagram, now),
+            _ => Input::Nothing,
+        }
+    }
+
+    /// Seals an RTP packet; `None` before the participant is connected.
+    pub fn write_rtp(&mut self, packet: &[u8]) -> Option<Transmit> {
+        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
+        Some(Transmit { to, bytes: sealing.encrypt_rtp(packet).ok()? })
+    }
+
+    /// Seals a compound RTCP packet; `None` before the participant is connected.
+    pub fn write_rtcp(&mut self, compound: &[u8]) -> Option<Transmit> {
+        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
+        Some(Transmit { to, bytes: sealing.encrypt_rtcp(compound).ok()? })
+    }
+
+    /// Repeats what was lost of the handshake; to be asked every [`Peer::POLL`] or so.
+    pub fn poll(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Result<(), Failure> {
+        let connected = matches!(self.dtls, Dtls::Done { .. });
+        match self.consent {
+            None if now.saturating_duration_since(self.born) > CONNECT_LIMIT => return Err(Failure::Ice),
+            Some(_) if !connected && now.saturating_duration_since(self.born) > CONNECT_LIMIT => {
+                return Err(Failure::Dtls);
+            }
+            Some(at) if now.saturating_duration_since(at) > CONSENT_LIMIT => return Err(Failure::Silent),
+            _ => {}
+        }
+        if let (Dtls::Shaking(endpoint), Some(to)) = (&mut self.dtls, self.remote) {
+            // Too many repetitions end in the time limit above.
+            let _ = endpoint.handle_timeout(NOWHERE, now);
+            flush(endpoint, to, out);
+        }
+        Ok(())
+    }
+
+    /// How often [`Peer::poll`] is worth asking.
+    pub const POLL: Duration = Duration::from_millis(50);
+
+    /// Says goodbye.
+    pub fn close(&mut self, now: Instant, out: &mut Vec<Transmit>) {
+        if let (Dtls::Shaking(endpoint) | Dtls::Done { endpoint, .. }, Some(to)) =
+            (&mut self.dtls, self.remote)
+        {
+            let _ = endpoint.close(now);
+            flush(endpoint, to, out);
+        }
+    }
+
+    fn input_dtls(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Vec<Transmit>,
+    ) -> Input {
+        if matches!(self.dtls, Dtls::Waiting) {
+            let Ok(config) = self.handshake(datagram) else { return Input::Nothing };
+            let endpoint = Endpoint::new(NOWHERE, TransportProtocol::UDP, Some(Arc::new(config)));
+            self.dtls = Dtls::Shaking(Box::new(endpoint));
+        }
+        let (Dtls::Shaking(endpoint) | Dtls::Done { endpoint, .. }) = &mut self.dtls else {
+            return Input::Nothing;
+        };
+        // What cannot be read is not the participant's, or will be repeated.
+        let events = endpoint.read(now, NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default();
+        flush(endpoint, from, out);
+        let mut input = Input::Nothing;
+        for event in events {
+            match event {
+                EndpointEvent::HandshakeComplete if self.agree(now).is_ok() => input = Input::Connected,
+                EndpointEvent::PeerClosed => input = Input::Closed,
+                _ => {}
+            }
+        }
+        input
+    }
+
+    /// AES-GCM is a fraction of the cost of AES-CM with HMAC, but `rtc-dtls` follows the client's order; so the other is listed only
+    /// for a client that has nothing else.
+    fn handshake(&self, hello: &[u8]) -> Result<HandshakeConfig, Error> {
+        let gcm = vec![Offered::Srtp_Aead_Aes_128_Gcm, Offered::Srtp_Aead_Aes_256_Gcm];
+        let profiles = match offers_gcm(hello) {
+            Some(false) => vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80],
+            Some(true) => gcm,
+            None => [gcm, vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80]].concat(),
+        };
+        let wanted = self.remote_fingerprint;
+        let verify = move |certificates: &[Vec<u8>], _: &[_]| match certificates.first() {
+            Some(der) if fingerprint(der) == wanted => Ok(()),
+            _ => Err(Error::ErrNoMatchingCertificateFingerprint),
+        };
+        ConfigBuilder::default()
+            .with_crypto_provider(self.identity.provider.clone())
+            .with_certificates(vec![self.identity.certificate.clone()])
+            .with_srtp_protection_profiles(profiles)
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            // Nobody signs these certificates; the fingerprint is what is verified.
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(verify)))
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .build(false, None)
+    }
+
+    fn agree(&mut self, now: Instant) -> Result<(), Error> {
+        let Dtls::Shaking(endpoint) = std::mem::replace(&mut self.dtls, Dtls::Waiting) else { return Ok(()) };
+        let state = endpoint.get_connection_state(NOWHERE).ok_or(Error::ErrDtlsTransportNotStarted)?;
+        let profile = match state.srtp_protection_profile() {
+            Offered::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
+            Offered::Srtp_Aead_Aes_256_Gcm => ProtectionProfile::AeadAes256Gcm,
+            Offered::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+            _ => return Err(Error::ErrNoSuchSrtpProfile),
+        };
+        let mut keys = SrtpConfig { profile, ..SrtpConfig::default() };
+        let material =
+            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], keys.keying_material_len())?;
+        keys.set_session_keys_from_keying_material(material.as_ref(), false)?;
+        let crypto = self.identity.provider.crypto();
+        let (key, salt) = (&keys.keys.local_master_key, &keys.keys.local_master_salt);
+        let sealing = Context::new(key, salt, profile, None, None, crypto)?;
+        let context = opening(&keys, self.identity.provider.as_ref())?;
+        let opening = Box::new(Opening { keys, context, known: Vec::new(), tries: 0, tries_since: now });
+        self.dtls = Dtls::Done { endpoint, sealing, opening };
+        Ok(())
+    }
+
+    fn input_srtp(&mut self, datagram: &[u8], now: Instant) -> Input {
+        let Dtls::Done { opening, .. } = &mut self.dtls else { return Input::Nothing };
+        let is_rtcp = crate::rtp::rtcp::is_rtcp(datagram);
+        let mut reader = ByteReader::new(datagram);
+        let Ok(ssrc) = reader.skip(if is_rtcp { 4 } else { 8 }).and_then(|()| reader.u32()) else {
+            return Input::Nothing;
+        };
+        if !opening.known.contains(&ssrc)
+            && !opening.admit(ssrc, is_rtcp, datagram, now, self.identity.provider.as_ref())
+        {
+            return Input::Nothing;
+        }
+        let opened = if is_rtcp {
+            opening.context.decrypt_rtcp(datagram)
+        } else {
+            opening.context.decrypt_rtp(datagram)
+        };
+        match opened {
+            Ok(clear) if is_rtcp => Input::Rtcp(clear),
+            Ok(clear) => Input::Rtp(clear),
+            // Repeated, changed on the way, or not the participant's.
+            Err(_) => Input::Nothing,
+        }
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer")
+            .field("local", &self.local)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    /// The context remembers every stream it was asked for, opened or not; so a stream is tried on one of its own first.
+    fn admit(
+        &mut self,
+        ssrc: u32,
+        is_rtcp: bool,
+        datagram: &[u8],
+        now: Instant,
+        provider: &dyn RTCCryptoProvider,
+    ) -> bool {
+        if now.saturating_duration_since(self.tries_since) > Duration::from_secs(1) {
+            (self.tries, self.tries_since) = (0, now);
+        }
+        if self.known.len() >= STREAMS_MAX || self.tries >= TRIES_PER_S {
+            return false;
+        }
+        self.tries += 1;
+        let Ok(mut alone) = opening(&self.keys, provider) else { return false };
+        let opened = if is_rtcp { alone.decrypt_rtcp(datagram) } else { alone.decrypt_rtp(datagram) };
+        if opened.is_ok() {
+            self.known.push(ssrc);
+        }
+        opened.is_ok()
+    }
+}
+
+fn opening(keys: &SrtpConfig, provider: &dyn RTCCryptoProvider) -> Result<Context, Error> {
+    let (key, salt) = (&keys.keys.remote_master_key, &keys.keys.remote_master_salt);
+    let (rtp, rtcp) = (srtp_replay_protection(REPLAY_WINDOW), srtcp_replay_protection(64));
+    Context::new(key, salt, keys.profile, Some(rtp), Some(rtcp), provider.crypto())
+}
+
+fn flush(endpoint: &mut Endpoint, to: SocketAddr, out: &mut Vec<Transmit>) {
+    while let Some(message) = endpoint.poll_transmit() {
+        out.push(Transmit { to, bytes: message.message });
+    }
+}
+
+/// Whether a ClientHello offers an AES-GCM profile for SRTP (RFC 5764 section 4.1.1, RFC 7714); `None` when it does not say within
+/// this datagram.
+fn offers_gcm(datagram: &[u8]) -> Option<bool> {
+    const USE_SRTP: u16 = 14;
+    let mut reader = ByteReader::new(datagram);
+    // Record: a handshake, version, epoch, sequence, length. Message: a ClientHello, length, sequence, fragment.
+    let is_hello = reader.u8().ok()? == 22 && reader.skip(12).is_ok() && reader.u8().ok()? == 1;
+    if !is_hello {
+        return None;
+    }
+    reader.skip(3 + 2).ok()?;
+    if reader.u24().ok()? != 0 {
+        return None;
+    }
+    reader.skip(3 + 2 + 32).ok()?;
+    for _ in 0..2 {
+        let len = usize::from(reader.u8().ok()?);
+        reader.skip(len).ok()?;
+    }
+    let len = usize::from(reader.u16().ok()?);
+    reader.skip(len).ok()?;
+    let len = usize::from(reader.u8().ok()?);
+    reader.skip(len).ok()?;
+    reader.skip(2).ok()?;
+    loop {
+        let (kind, len) = (reader.u16().ok()?, usize::from(reader.u16().ok()?));
+        let value = reader.take(len).ok()?;
+        if kind == USE_SRTP {
+            let mut profiles = ByteReader::new(value);
+            let len = usize::from(profiles.u16().ok()?);
+            let list = profiles.take(len).ok()?;
+            return Some(list.chunks_exact(2).any(|profile| matches!(profile, [0, 7 | 8])));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,235 @@
+//! A client in this process connects, and everything that would make the transport believe a stranger is tried.
+
+use super::*;
+use crate::stun;
+
+/// A whole client: a full ICE agent's requests, the DTLS client, and SRTP.
+pub(crate) struct Client {
+    identity: Arc<Identity>,
+    dtls: Endpoint,
+    srtp: Option<(Context, Context)>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Client {
+    pub(crate) fn new(address: &str, server: Fingerprint) -> Client {
+        let identity = Arc::new(Identity::generate().unwrap());
+        let verify = move |certificates: &[Vec<u8>], _: &[_]| {
+            if fingerprint(&certificates[0]) == server {
+                Ok(())
+            } else {
+                Err(Error::ErrNoMatchingCertificateFingerprint)
+            }
+        };
+        let mut dtls = Endpoint::new(NOWHERE, TransportProtocol::UDP, None);
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(identity.provider.clone())
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_srtp_protection_profiles(vec![
+                Offered::Srtp_Aes128_Cm_Hmac_Sha1_80,
+                Offered::Srtp_Aead_Aes_128_Gcm,
+            ])
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(Arc::new(verify)))
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .build(true, None)
+            .unwrap();
+        dtls.connect(Instant::now(), NOWHERE, Arc::new(config), None).unwrap();
+        Client { identity, dtls, srtp: None, address: address.parse().unwrap() }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.identity.fingerprint()
+    }
+
+    pub(crate) fn binding(&self, server: &Credentials, password: &str) -> Vec<u8> {
+        stun::request([1; 12], &server.ufrag, "client", password.as_bytes(), true)
+    }
+
+    /// Datagrams of the handshake that wait to be sent.
+    pub(crate) fn outgoing(&mut self) -> Vec<BytesMut> {
+        std::iter::from_fn(|| self.dtls.poll_transmit().map(|message| message.message)).collect()
+    }
+
+    pub(crate) fn hear(&mut self, datagram: &[u8]) {
+        for event in
+            self.dtls.read(Instant::now(), NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default()
+        {
+            if matches!(event, EndpointEvent::HandshakeComplete) {
+                let state = self.dtls.get_connection_state(NOWHERE).unwrap();
+                let profile = match state.srtp_protection_profile() {
+                    Offered::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
+                    other => panic!("the server chose {other:?}, though the client has GCM"),
+                };
+                let mut keys = SrtpConfig { profile, ..SrtpConfig::default() };
+                let material = state
+                    .export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], keys.keying_material_len())
+                    .unwrap();
+                keys.set_session_keys_from_keying_material(material.as_ref(), true).unwrap();
+                let crypto = self.identity.provider.crypto();
+                let (key, salt) = (&keys.keys.local_master_key, &keys.keys.local_master_salt);
+                let sealing = Context::new(key, salt, profile, None, None, crypto).unwrap();
+                self.srtp = Some((sealing, opening(&keys, self.identity.provider.as_ref()).unwrap()));
+            }
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.srtp.is_some()
+    }
+
+    pub(crate) fn seal(&mut self, packet: &[u8]) -> BytesMut {
+        self.srtp.as_mut().unwrap().0.encrypt_rtp(packet).unwrap()
+    }
+
+    pub(crate) fn seal_rtcp(&mut self, compound: &[u8]) -> BytesMut {
+        self.srtp.as_mut().unwrap().0.encrypt_rtcp(compound).unwrap()
+    }
+
+    pub(crate) fn open(&mut self, datagram: &[u8]) -> Option<BytesMut> {
+        let (_, opening) = self.srtp.as_mut().unwrap();
+        if crate::rtp::rtcp::is_rtcp(datagram) {
+            opening.decrypt_rtcp(datagram).ok()
+        } else {
+            opening.decrypt_rtp(datagram).ok()
+        }
+    }
+}
+
+fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    crate::rtp::packet::Header { payload_type: 96, sequence, ssrc, ..Default::default() }.write(&mut packet);
+    packet.extend_from_slice(b"picture");
+    packet
+}
+
+fn pair(expected: impl FnOnce(&Client) -> Fingerprint) -> (Peer, Client) {
+    let identity = Arc::new(Identity::generate().unwrap());
+    let client = Client::new("192.0.2.9:5000", identity.fingerprint());
+    let local = Credentials::generate("0000000100000002").unwrap();
+    (Peer::new(identity, local, expected(&client), Instant::now()), client)
+}
+
+fn bind(peer: &mut Peer, client: &Client, from: SocketAddr) -> bool {
+    let credentials = peer.credentials().clone();
+    let request = client.binding(&credentials, &credentials.password);
+    peer.hear_binding(&stun::Binding::read(&request).unwrap(), from, Instant::now()).is_some()
+}
+
+fn shake(peer: &mut Peer, client: &mut Client) {
+    let now = Instant::now();
+    for _ in 0..10 {
+        let mut out = Vec::new();
+        for datagram in client.outgoing() {
+            peer.input(&datagram, client.address, now, &mut out);
+        }
+        for transmit in out {
+            assert_eq!(transmit.to, client.address);
+            client.hear(&transmit.bytes);
+        }
+    }
+}
+
+fn connected() -> (Peer, Client) {
+    let (mut peer, mut client) = pair(Client::fingerprint);
+    assert!(bind(&mut peer, &client, client.address));
+    shake(&mut peer, &mut client);
+    assert!(peer.is_connected() && client.is_connected());
+    (peer, client)
+}
+
+fn hears(peer: &mut Peer, client: &Client, datagram: &[u8]) -> Input {
+    peer.input(datagram, client.address, Instant::now(), &mut Vec::new())
+}
+
+#[test]
+fn packets_go_both_ways_under_gcm() {
+    let (mut peer, mut client) = connected();
+    let sealed = client.seal(&rtp(1, 7));
+    assert_eq!(hears(&mut peer, &client, &sealed), Input::Rtp(BytesMut::from(rtp(1, 7).as_slice())));
+    let sent = peer.write_rtp(&rtp(5, 9)).unwrap();
+    assert_eq!(
+        (sent.to, client.open(&sent.bytes)),
+        (client.address, Some(BytesMut::from(rtp(5, 9).as_slice())))
+    );
+}
+
+#[test]
+fn a_binding_with_another_password_is_not_answered() {
+    let (mut peer, client) = pair(Client::fingerprint);
+    let request = client.binding(peer.credentials(), "not the password at all");
+    let binding = stun::Binding::read(&request).unwrap();
+    assert_eq!(peer.hear_binding(&binding, client.address, Instant::now()), None);
+    assert!(!peer.believes(client.address) && peer.remote().is_none());
+}
+
+#[test]
+fn another_certificate_than_was_told_gets_no_keys() {
+    let (mut peer, mut client) = pair(|_| [7; 32]);
+    assert!(bind(&mut peer, &client, client.address));
+    shake(&mut peer, &mut client);
+    assert!(!peer.is_connected() && peer.write_rtp(&rtp(1, 1)).is_none());
+}
+
+#[test]
+fn a_packet_is_taken_once_and_unchanged() {
+    let (mut peer, mut client) = connected();
+    let sealed = client.seal(&rtp(1, 7));
+    let mut changed = sealed.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    assert_eq!(hears(&mut peer, &client, &changed), Input::Nothing);
+    assert!(matches!(hears(&mut peer, &client, &sealed), Input::Rtp(_)));
+    assert_eq!(hears(&mut peer, &client, &sealed), Input::Nothing, "a repeat");
+}
+
+#[test]
+fn packets_are_opened_across_the_wrap_of_their_numbers() {
+    let (mut peer, mut client) = connected();
+    for sequence in (65_000..=65_535).chain(0..600) {
+        let sealed = client.seal(&rtp(sequence, 7));
+        assert!(matches!(hears(&mut peer, &client, &sealed), Input::Rtp(_)), "{sequence}");
+    }
+}
+
+#[test]
+fn strangers_streams_cost_nothing_that_stays() {
+    let (mut peer, mut client) = connected();
+    for ssrc in 0..100_000_u32 {
+        let mut forged = rtp(1, ssrc);
+        forged.resize(100, 0);
+        assert_eq!(hears(&mut peer, &client, &forged), Input::Nothing);
+    }
+    let Dtls::Done { opening, .. } = &peer.dtls else { panic!("connected") };
+    assert!(opening.known.is_empty() && opening.tries <= TRIES_PER_S);
+    let later = Instant::now() + Duration::from_secs(2);
+    let sealed = client.seal(&rtp(1, 7));
+    assert!(matches!(peer.input(&sealed, client.address, later, &mut Vec::new()), Input::Rtp(_)));
+}
+
+#[test]
+fn another_network_is_followed_once_it_is_signed_for() {
+    let (mut peer, mut client) = connected();
+    let elsewhere: SocketAddr = "198.51.100.4:6000".parse().unwrap();
+    assert!(!peer.believes(elsewhere));
+    assert!(bind(&mut peer, &client, elsewhere));
+    assert_eq!(peer.write_rtp(&rtp(1, 9)).unwrap().to, elsewhere);
+    let sealed = client.seal(&rtp(1, 7));
+    assert!(matches!(peer.input(&sealed, elsewhere, Instant::now(), &mut Vec::new()), Input::Rtp(_)));
+    for port in 1..=20 {
+        assert!(bind(&mut peer, &client, SocketAddr::new(elsewhere.ip(), port)));
+    }
+    assert_eq!(peer.believed.len(), ADDRESSES_MAX);
+}
+
+#[test]
+fn who_is_silent_is_given_up_with_a_reason() {
+    let (mut peer, client) = pair(Client::fingerprint);
+    let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+    assert_eq!(peer.poll(after(5), &mut Vec::new()), Ok(()));
+    assert_eq!(peer.poll(after(16), &mut Vec::new()), Err(Failure::Ice));
+    assert!(bind(&mut peer, &client, client.address));
+    assert_eq!(peer.poll(after(16), &mut Vec::new()), Err(Failure::Dtls));
+    let (mut peer, _) = connected();
+    assert_eq!(peer.poll(after(29), &mut Vec::new()), Ok(()));
+    assert_eq!(peer.poll(after(31), &mut Vec::new()), Err(Failure::Silent));
+}

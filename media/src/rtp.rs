@@ -1,0 +1,13 @@
+//! RTP and RTCP: what is in a packet, what is kept of it, and how it becomes another subscriber's packet.
+
+pub mod packet;
+pub mod payload;
+pub mod reception;
+pub mod rewriter;
+pub mod ring;
+pub mod rtcp;
+
+/// Whether sequence number `a` comes after `b`, across the wrap (RFC 3550 appendix A.1).
+pub fn is_newer(a: u16, b: u16) -> bool {
+    a != b && a.wrapping_sub(b) < 0x8000
+}

@@ -1,0 +1,95 @@
+//! An offer as browsers write it, and the answer.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What Chromium 156 says of a microphone, a camera in two layers and one slot for each, shortened to what is read.
+pub(crate) const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1 2 3\r\na=extmap-allow-mixed\r\n\
+m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:wTe0\r\na=ice-pwd:yCHnnxOk6WL7cl9FGU3eFgaz\r\n\
+a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+a=setup:actpass\r\na=mid:0\r\na=extmap:14 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+a=sendonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:63 red/48000/2\r\n\
+m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\na=mid:1\r\n\
+a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n\
+a=sendonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+a=rtpmap:102 H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rid:q send\r\na=rid:h send\r\na=simulcast:send q;h\r\n\
+m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=setup:actpass\r\na=mid:2\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n\
+m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\na=setup:actpass\r\na=mid:3\r\na=recvonly\r\na=rtcp-mux\r\n\
+a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtpmap:102 H264/90000\r\n\
+a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n";
+
+#[test]
+fn an_offer_is_read() {
+    let offer = Offer::read(OFFER).unwrap();
+    assert_eq!(offer.ice.ufrag, "wTe0");
+    assert_eq!((offer.fingerprint[0], offer.fingerprint[31]), (0, 31));
+    let [microphone, camera, ear, eye] = offer.sections.as_slice() else { panic!("{offer:?}") };
+    assert_eq!((microphone.direction, ear.direction), (Direction::Sends, Direction::Receives));
+    assert_eq!(microphone.extension(Extension::AudioLevel), Some(14));
+    assert_eq!(camera.rids, ["q", "h"]);
+    let formats: Vec<_> = camera.formats.iter().map(|it| (it.codec, it.payload_type, it.rtx)).collect();
+    assert_eq!(formats, [(Codec::Vp8, 96, Some(97)), (Codec::H264, 102, Some(103))]);
+    assert_eq!(eye.formats[1].rtx, None);
+}
+
+#[test]
+fn the_answer_takes_one_codec_to_publish_and_all_for_a_slot() {
+    let offer = Offer::read(OFFER).unwrap();
+    let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
+    let addresses = ["192.0.2.1:7000".parse().unwrap(), "[2001:db8::1]:7000".parse().unwrap()];
+    let answerer = Answerer { ice: &ice, fingerprint: &[0xAB; 32], addresses: &addresses, version: 1 };
+    let slot = |ssrc| Some(Slot { ssrc, rtx_ssrc: ssrc + 1 });
+    let answer = answerer.answer(&offer, &[None, None, slot(10), slot(20)]);
+    let parts: Vec<&str> = answer.split("m=").collect();
+    assert_eq!(parts.len(), 5, "{answer}");
+    assert!(parts[0].contains("a=group:BUNDLE 0 1 2 3\r\n") && parts[0].contains("a=ice-lite"));
+    assert!(parts[2].starts_with("video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"), "{}", parts[2]);
+    assert!(parts[2].contains("a=simulcast:recv q;h") && parts[2].contains("a=recvonly"));
+    assert!(parts[3].contains("a=sendonly") && parts[3].contains("a=ssrc:10 cname"));
+    assert!(parts[4].starts_with("video 9 UDP/TLS/RTP/SAVPF 96 97 102\r\n"), "{}", parts[4]);
+    assert!(parts[4].contains("a=ssrc-group:FID 20 21"));
+    assert!(parts[4].contains("a=candidate:2 1 udp 2130706175 2001:db8::1 7000 typ host"), "{}", parts[4]);
+    assert_eq!(answer.matches("a=setup:passive").count(), 4);
+}
+
+#[test]
+fn what_cannot_be_answered_is_said() {
+    let changed = |from: &str, to: &str| Offer::read(&OFFER.replace(from, to)).unwrap_err();
+    assert_eq!(changed("a=group:BUNDLE 0 1 2 3", "a=x"), SdpError::Unbundled);
+    assert_eq!(changed("BUNDLE 0 1 2 3", "BUNDLE 0 1 2"), SdpError::Unbundled);
+    assert_eq!(changed("sha-256", "sha-1"), SdpError::NoFingerprint);
+    assert_eq!(changed("a=ice-pwd:", "a=x:"), SdpError::NoCredentials);
+    assert_eq!(changed("actpass", "passive"), SdpError::Setup);
+    assert_eq!(changed("a=mid:3", "a=mid:2"), SdpError::Malformed);
+    assert_eq!(changed("v=0", "x"), SdpError::Malformed);
+    assert_eq!(Offer::read(&"v".repeat(OFFER_BYTES_MAX + 1)), Err(SdpError::TooLarge));
+}
+
+#[test]
+fn what_is_not_carried_is_refused_by_its_port() {
+    let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:4\r\n";
+    let offer =
+        Offer::read(&format!("{}{data}", OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"))).unwrap();
+    let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
+    let answerer = Answerer { ice: &ice, fingerprint: &[0; 32], addresses: &[], version: 1 };
+    let answer = answerer.answer(&offer, &[]);
+    assert!(answer.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{answer}");
+    assert!(answer.contains("a=group:BUNDLE 0 1 2 3\r\n"), "{answer}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_ends_in_a_panic(cut in 0usize..OFFER.len(), insert in "[\\PC\r\n]{0,20}") {
+        let mut text = OFFER.to_owned();
+        text.insert_str(cut, &insert);
+        let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
+        if let Ok(offer) = Offer::read(&text) {
+            let _ = Answerer { ice: &ice, fingerprint: &[0; 32], addresses: &[], version: 1 }.answer(&offer, &[]);
+        }
+        let _ = Offer::read(&text[..cut]);
+    }
+}

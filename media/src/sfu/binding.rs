@@ -1,0 +1,271 @@
+//! Which track is in which slot, which layer of it, and who speaks.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::member::{Slot, Track};
+use super::{Event, MemberId, Out, RoomKey, Sfu, Source, TrackKey};
+use crate::sdp::Kind;
+
+/// Voices that are heard at a time, where more would like to be.
+pub const SPEAKERS_MAX: usize = 3;
+/// The level of silence (RFC 6464: -127 dBov).
+pub(super) const SILENCE: f32 = 127.0;
+/// Louder than this is speech, in -dBov.
+const SPEECH: f32 = 50.0;
+/// Who spoke within this still speaks.
+const SPEECH_PAUSE: Duration = Duration::from_millis(1_500);
+/// A voice that is heard is replaced only by one that is louder by this much, in dB.
+const HYSTERESIS: f32 = 6.0;
+/// The height of a camera's picture in its highest layer, where nothing else is known; each lower layer has half.
+const FULL_HEIGHT: u16 = 720;
+
+/// What a participant wants to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Of which track.
+    pub track: TrackKey,
+    /// How high it is shown, in pixels.
+    pub height: u16,
+}
+
+/// What could be in a slot.
+struct Candidate {
+    member: u32,
+    key: TrackKey,
+    kind: Kind,
+    source: Source,
+    codec: crate::rtp::payload::Codec,
+    level: f32,
+    spoke_at: Option<Instant>,
+    layers: usize,
+}
+
+impl Track {
+    /// A packet of this loudness came, in -dBov.
+    pub(super) fn hear(&mut self, level: u8, now: Instant) {
+        // Quick to rise, slow to fall: a word's pause is not a silence. At 50 packets a second this is about 100 ms and 1 s.
+        let level = f32::from(level);
+        let share = if level < self.level { 0.2 } else { 0.02 };
+        self.level += (level - self.level) * share;
+        if self.level < SPEECH {
+            self.spoke_at = Some(now);
+        }
+    }
+}
+
+impl Sfu {
+    /// Brings slots, layers and speakers up to date.
+    pub(super) fn bind(&mut self, now: Instant, out: &mut Out) {
+        let keys: Vec<RoomKey> = self.rooms.keys().copied().collect();
+        for key in keys {
+            self.bind_room(key, now, out);
+        }
+    }
+
+    fn bind_room(&mut self, key: RoomKey, now: Instant, out: &mut Out) {
+        let Some(room) = self.rooms.get(&key) else { return };
+        let members = room.members.clone();
+        let mut candidates = self.candidates(&members);
+        // Who speaks: the loudest first, and nobody overtakes by a breath.
+        let before = room.speakers.clone();
+        let speaks = |candidate: &&Candidate| {
+            candidate.source == Source::Microphone
+                && candidate.spoke_at.is_some_and(|at| now.saturating_duration_since(at) < SPEECH_PAUSE)
+        };
+        let mut speakers: Vec<&Candidate> = candidates.iter().filter(speaks).collect();
+        let loudness = |candidate: &Candidate| {
+            candidate.level - if before.contains(&candidate.member) { HYSTERESIS } else { 0.0 }
+        };
+        speakers.sort_by(|a, b| loudness(a).total_cmp(&loudness(b)));
+        let speakers: Vec<u32> =
+            speakers.iter().take(SPEAKERS_MAX).map(|candidate| candidate.member).collect();
+        let changed = speakers.iter().collect::<HashSet<_>>() != before.iter().collect::<HashSet<_>>();
+        let Some(room) = self.rooms.get_mut(&key) else { return };
+        let stale = std::mem::take(&mut room.stale) || changed;
+        if changed {
+            room.speakers.clone_from(&speakers);
+            let ids: Vec<MemberId> = speakers
+                .iter()
+                .filter_map(|index| self.members.get(*index as usize))
+                .map(|it| it.id)
+                .collect();
+            out.events.push(Event::Speakers(key, ids));
+        }
+        if stale {
+            // The order in which voices and faces are let in.
+            candidates.sort_by_key(|candidate| {
+                let place = speakers.iter().position(|speaker| *speaker == candidate.member);
+                (
+                    candidate.source != Source::Screen,
+                    place.unwrap_or(usize::MAX),
+                    Reverse(candidate.spoke_at),
+                    candidate.key,
+                )
+            });
+            for member in &members {
+                self.fill_slots(*member, &candidates, out);
+            }
+            self.subscribe(&members);
+        }
+        self.choose_layers(&members, now, out);
+    }
+
+    fn candidates(&self, members: &[u32]) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for index in members {
+            let Some(member) = self.members.get(*index as usize).filter(|member| !member.failed) else {
+                continue;
+            };
+            candidates.extend(member.tracks.iter().filter(|track| !track.muted).map(|track| Candidate {
+                member: *index,
+                key: track.key,
+                kind: track.source.kind(),
+                source: track.source,
+                codec: track.codec,
+                level: track.level,
+                spoke_at: track.spoke_at,
+                layers: track.layers.len(),
+            }));
+        }
+        candidates
+    }
+
+    fn fill_slots(&mut self, index: u32, candidates: &[Candidate], out: &mut Out) {
+        let Some(member) = self.members.get_mut(index as usize) else { return };
+        let wants = member.wants.clone();
+        let mut changed = false;
+        for kind in [Kind::Audio, Kind::Video] {
+            let others =
+                candidates.iter().filter(|candidate| candidate.kind == kind && candidate.member != index);
+            let room = member.slots.iter().filter(|slot| slot.kind == kind).count();
+            let chosen: Vec<(&Candidate, u16)> = match (&wants, kind) {
+                (Some(wants), Kind::Video) => wants
+                    .iter()
+                    .filter_map(|want| Some((others.clone().find(|one| one.key == want.track)?, want.height)))
+                    .take(room)
+                    .collect(),
+                _ => others.map(|candidate| (candidate, FULL_HEIGHT)).take(room).collect(),
+            };
+            let is_chosen = |key: TrackKey| chosen.iter().any(|(candidate, _)| candidate.key == key);
+            let of_kind = |slot: &&mut Slot| slot.kind == kind;
+            for slot in member.slots.iter_mut().filter(of_kind) {
+                if slot.bound.is_some_and(|(_, key)| !is_chosen(key)) {
+                    slot.empty();
+                    changed = true;
+                }
+            }
+            for (candidate, height) in chosen {
+                let there = member
+                    .slots
+                    .iter_mut()
+                    .find(|slot| slot.bound == Some((candidate.member, candidate.key)));
+                let free = |slot: &&mut Slot| {
+                    slot.kind == kind && slot.bound.is_none() && slot.format(candidate.codec).is_some()
+                };
+                let slot = match there {
+                    Some(slot) => slot,
+                    None => {
+                        let Some(slot) = member.slots.iter_mut().find(free) else { continue };
+                        slot.bound = Some((candidate.member, candidate.key));
+                        slot.starving = kind == Kind::Video;
+                        changed = true;
+                        slot
+                    }
+                };
+                slot.height = height;
+                slot.target = layer_for(height, candidate.layers);
+            }
+        }
+        if changed {
+            let slots = member.slots.iter().map(|slot| (slot.mid.clone(), slot.bound.map(|(_, key)| key)));
+            out.events.push(Event::Slots(member.id, slots.collect()));
+        }
+    }
+
+    /// Tells tracks who has them in a slot.
+    fn subscribe(&mut self, members: &[u32]) {
+        for index in members {
+            let Some(member) = self.members.get_mut(*index as usize) else { continue };
+            for track in &mut member.tracks {
+                track.subscribers.clear();
+            }
+        }
+        for index in members {
+            let Some(member) = self.members.get(*index as usize) else { continue };
+            let bound: Vec<(usize, u32, TrackKey)> = member
+                .slots
+                .iter()
+                .enumerate()
+                .filter_map(|(at, slot)| slot.bound.map(|(publisher, key)| (at, publisher, key)))
+                .collect();
+            for (at, publisher, key) in bound {
+                let track = self.members.get_mut(publisher as usize).and_then(|member| member.track(key));
+                if let Some(track) = track {
+                    track.subscribers.push((*index, at));
+                }
+            }
+        }
+    }
+
+    /// For each slot of pictures: the layer that fits and is there; for each layer: whether a keyframe is needed.
+    fn choose_layers(&mut self, members: &[u32], now: Instant, out: &mut Out) {
+        for index in members {
+            let Some(publisher) = self.members.get_mut(*index as usize) else { continue };
+            let publisher_id = publisher.id;
+            let mut tracks = std::mem::take(&mut publisher.tracks);
+            for track in tracks.iter_mut().filter(|track| track.source.kind() == Kind::Video) {
+                let mut wanted = None;
+                for (subscriber, at) in &track.subscribers {
+                    let slot =
+                        self.members.get_mut(*subscriber as usize).and_then(|it| it.slots.get_mut(*at));
+                    let Some(slot) = slot else { continue };
+                    let fitting = layer_for(slot.height, track.layers.len());
+                    wanted = wanted.max(Some(fitting));
+                    slot.target = track.available(fitting, now);
+                    let target = super::member::source_id(track.key, slot.target);
+                    let waits = slot.starving || slot.rewriter.source() != Some(target);
+                    if let (true, Some(layer)) = (waits, track.layers.get_mut(slot.target)) {
+                        layer.keyframe_wanted = true;
+                    }
+                }
+                if track.wanted != Some(wanted) {
+                    track.wanted = Some(wanted);
+                    out.events.push(Event::Wanted(publisher_id, track.key, wanted));
+                }
+            }
+            if let Some(publisher) = self.members.get_mut(*index as usize) {
+                publisher.tracks = tracks;
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn empty(&mut self) {
+        self.bound = None;
+        self.rewriter.release();
+        self.starving = false;
+    }
+}
+
+/// The lowest layer that is not smaller than what is shown.
+fn layer_for(height: u16, layers: usize) -> usize {
+    let highest = layers.saturating_sub(1);
+    let fits = |layer: &usize| FULL_HEIGHT >> (highest - layer) >= height;
+    (0..layers).find(fits).unwrap_or(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_tile_gets_a_small_layer() {
+        let heights = [90, 180, 181, 360, 361, 720, 2_000];
+        assert_eq!(heights.map(|height| layer_for(height, 3)), [0, 0, 1, 1, 2, 2, 2]);
+        assert_eq!(heights.map(|height| layer_for(height, 1)), [0; 7]);
+        assert_eq!(layer_for(100, 0), 0);
+    }
+}

@@ -1,0 +1,261 @@
+//! From a publisher's packet to the subscribers'.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::member::{Slot, StreamOf, source_id};
+use super::{Member, Out, Sfu};
+use crate::rtp::packet::{Header, Packet};
+use crate::rtp::payload::{Codec, Vp8};
+use crate::rtp::reception::Stream;
+use crate::rtp::rewriter::{Incoming, Sent};
+use crate::rtp::ring::Kept;
+use crate::sdp::{Extension, Section};
+
+/// A packet that is asked for again within this was asked for twice, not lost twice.
+const REPEAT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came, once it is known where it belongs.
+struct Arrived {
+    codec: Codec,
+    stream: StreamOf,
+    kept: Kept,
+    subscribers: Vec<(u32, usize)>,
+}
+
+impl Sfu {
+    pub(super) fn forward(&mut self, from: u32, bytes: &BytesMut, now: Instant, out: &mut Out) {
+        let Ok(packet) = Packet::read(bytes) else { return };
+        self.counts.packets_in += 1;
+        self.counts.bytes_in += packet.payload.len() as u64;
+        let Some(member) = self.members.get_mut(from as usize) else { return };
+        let Some(Arrived { codec, stream, kept, subscribers }) = member.arrive(&packet, bytes, now) else {
+            return;
+        };
+        for (to, at) in &subscribers {
+            let Some(subscriber) = self.members.get_mut(*to as usize) else { continue };
+            let Some(slot) = subscriber.slots.get_mut(*at) else { continue };
+            let Some(sent) = slot.choose(stream, codec, &kept, now) else { continue };
+            let Some((payload_type, _)) = slot.format(codec) else { continue };
+            let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
+            slot.packets = slot.packets.wrapping_add(1);
+            slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
+            let number = subscriber.transport_sequence.to_be_bytes();
+            subscriber.transport_sequence = subscriber.transport_sequence.wrapping_add(1);
+            write(
+                &mut self.packet,
+                &kept,
+                sent,
+                codec,
+                ssrc,
+                payload_type,
+                None,
+                transport_cc.map(|id| (id, number)),
+            );
+            if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
+                self.counts.packets_out += 1;
+                self.counts.bytes_out += kept.payload.len() as u64;
+                out.transmits.push(transmit);
+            }
+        }
+        let track = self.members.get_mut(from as usize).and_then(|member| member.track(stream.track));
+        if let Some(track) = track {
+            track.subscribers = subscribers;
+        }
+    }
+
+    /// A subscriber asks for packets again.
+    pub(super) fn repeat(&mut self, to: u32, ssrc: u32, sequences: &[u16], now: Instant, out: &mut Out) {
+        for sequence in sequences {
+            let Some(subscriber) = self.members.get_mut(to as usize) else { return };
+            let Some(slot) = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc) else { return };
+            let Some((publisher, key)) = slot.bound else { return };
+            let Some(sent) = slot.rewriter.again(*sequence, now, REPEAT_PAUSE) else { continue };
+            if sent.source >> 2 != key {
+                continue;
+            }
+            let track = self.members.get_mut(publisher as usize).and_then(|member| member.track(key));
+            let Some(track) = track else { return };
+            let layer = track.layers.get((sent.source & 3) as usize);
+            let Some(kept) = layer.and_then(|layer| layer.ring.get(sent.source_sequence)).cloned() else {
+                continue;
+            };
+            let codec = track.codec;
+            let Some(subscriber) = self.members.get_mut(to as usize) else { return };
+            let Some(slot) = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc) else { return };
+            let Some((payload_type, rtx)) = slot.format(codec) else { return };
+            // On a stream of its own, or as it was when the client knows none (RFC 4588).
+            let (ssrc, payload_type, original, sent) = match rtx {
+                Some(rtx) => {
+                    let sequence = slot.rtx_sequence;
+                    slot.rtx_sequence = sequence.wrapping_add(1);
+                    (slot.rtx_ssrc, rtx, Some(sent.sequence), sent.numbered(sequence))
+                }
+                None => (slot.ssrc, payload_type, None, sent),
+            };
+            let transport_cc = slot.transport_cc;
+            let number = subscriber.transport_sequence.to_be_bytes();
+            subscriber.transport_sequence = subscriber.transport_sequence.wrapping_add(1);
+            let number = transport_cc.map(|id| (id, number));
+            write(&mut self.packet, &kept, sent, codec, ssrc, payload_type, original, number);
+            if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
+                self.counts.repeated += 1;
+                out.transmits.push(transmit);
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the fields of one packet, from four places")]
+fn write(
+    packet: &mut Vec<u8>,
+    kept: &Kept,
+    sent: Sent,
+    codec: Codec,
+    ssrc: u32,
+    payload_type: u8,
+    original: Option<u16>,
+    transport: Option<(u8, [u8; 2])>,
+) {
+    packet.clear();
+    let extension = transport.as_ref().map(|(id, number)| (*id, number.as_slice()));
+    let header = Header {
+        marker: kept.marker,
+        payload_type,
+        sequence: sent.sequence,
+        timestamp: sent.shift.timestamp(kept.timestamp),
+        ssrc,
+        extensions: extension.as_slice(),
+    };
+    header.write(packet);
+    if let Some(original) = original {
+        packet.extend_from_slice(&original.to_be_bytes());
+    }
+    let begin = packet.len();
+    packet.extend_from_slice(&kept.payload);
+    if codec == Codec::Vp8
+        && let Some(vp8) = Vp8::read(&kept.payload)
+        && let Some(payload) = packet.get_mut(begin..)
+    {
+        sent.shift.rewrite(vp8, payload);
+    }
+}
+
+impl Member {
+    /// Finds out where a packet belongs and keeps it. `None` when it is not to be forwarded.
+    fn arrive(&mut self, packet: &Packet<'_>, bytes: &BytesMut, now: Instant) -> Option<Arrived> {
+        self.note_arrival(packet, now);
+        let stream = self.stream_of(packet)?;
+        let mid = self.track(stream.track)?.mid.clone();
+        let audio_level = self.section(&mid).and_then(|section| section.extension(Extension::AudioLevel));
+        let level = audio_level.and_then(|id| packet.extension(id)?.first().copied());
+        let track = self.track(stream.track)?;
+        let codec = track.codec;
+        // Padding alone: a probe of the publisher's.
+        if packet.payload.is_empty() {
+            return None;
+        }
+        let offset = (packet.payload.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
+        let (sequence, payload_at) = if stream.repairs {
+            // RFC 4588 section 4: the number of what is repaired stands before its payload.
+            let number = packet.payload.first_chunk::<2>()?;
+            (u16::from_be_bytes(*number), offset + 2)
+        } else {
+            (packet.sequence, offset)
+        };
+        let end = offset + packet.payload.len();
+        let payload =
+            Bytes::copy_from_slice(bytes.get(payload_at..end).filter(|payload| !payload.is_empty())?);
+        let layer = track.layers.get_mut(stream.layer)?;
+        let reception = layer.reception.get_or_insert_with(|| Stream::new(codec.clock_rate(), sequence, now));
+        reception.receive(sequence, packet.timestamp, now);
+        layer.heard_at = Some(now);
+        let kept = Kept {
+            sequence,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            keyframe: codec.begins_keyframe(&payload),
+            payload,
+        };
+        if !layer.ring.put(kept.clone()) || track.muted {
+            return None;
+        }
+        if let Some(level) = level {
+            track.hear(level & 0x7F, now);
+        }
+        Some(Arrived { codec, stream, kept, subscribers: std::mem::take(&mut track.subscribers) })
+    }
+
+    fn note_arrival(&mut self, packet: &Packet<'_>, now: Instant) {
+        // One number for all m-lines of a bundle (RFC 9143 section 7.1.3 asks for equal ids).
+        let id = self.sections.iter().find_map(|section| section.extension(Extension::TransportCc));
+        let number = id.and_then(|id| packet.extension(id)?.first_chunk::<2>().copied());
+        if let Some(number) = number {
+            self.arrivals.note(u16::from_be_bytes(number), now);
+        }
+    }
+
+    fn section(&self, mid: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.mid == mid)
+    }
+
+    /// By its SSRC when it is known, else by the names it carries.
+    fn stream_of(&mut self, packet: &Packet<'_>) -> Option<StreamOf> {
+        if let Some(stream) = self.streams.get(&packet.ssrc) {
+            return Some(*stream);
+        }
+        if self.streams.len() >= crate::peer::STREAMS_MAX {
+            return None;
+        }
+        let text = |extension: Extension| {
+            let mut sections = self.sections.iter();
+            let id = sections.find_map(|section| section.extension(extension))?;
+            std::str::from_utf8(packet.extension(id)?).ok()
+        };
+        let mid = text(Extension::Mid)?;
+        let (rid, repaired) = (text(Extension::Rid), text(Extension::RepairedRid));
+        let section = self.section(mid)?;
+        let format = section.formats.first()?;
+        let repairs = format.rtx == Some(packet.payload_type);
+        if !repairs && format.payload_type != packet.payload_type {
+            return None;
+        }
+        let track = self.tracks.iter_mut().find(|track| track.mid == mid)?;
+        let name = if repairs { repaired } else { rid };
+        let at = match (name, track.layers.len()) {
+            (Some(name), _) => track.layers.iter().position(|layer| layer.rid.as_deref() == Some(name))?,
+            (None, 1) => 0,
+            (None, _) => return None,
+        };
+        if !repairs {
+            let layer = track.layers.get_mut(at)?;
+            if let Some(before) = layer.ssrc.replace(packet.ssrc) {
+                // The sender began anew.
+                layer.reception = None;
+                layer.ring = crate::rtp::ring::Ring::default();
+                self.streams.remove(&before);
+            }
+        }
+        let stream = StreamOf { track: track.key, layer: at, repairs };
+        self.streams.insert(packet.ssrc, stream);
+        Some(stream)
+    }
+}
+
+impl Slot {
+    /// Whether this packet is sent, and as what: of the present layer always, of the wanted one from a keyframe on.
+    fn choose(&mut self, stream: StreamOf, codec: Codec, kept: &Kept, now: Instant) -> Option<Sent> {
+        let (source, present) = (source_id(stream.track, stream.layer), self.rewriter.source());
+        if present != Some(source) {
+            // Late packets of the layer before have nothing to tell any more.
+            if stream.layer != self.target || !kept.keyframe {
+                return None;
+            }
+            self.starving = false;
+        }
+        let vp8 = if codec == Codec::Vp8 { Vp8::read(&kept.payload) } else { None };
+        let incoming = Incoming { source, sequence: kept.sequence, timestamp: kept.timestamp, vp8 };
+        self.rewriter.forward(incoming, now)
+    }
+}

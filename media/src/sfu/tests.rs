@@ -1,0 +1,329 @@
+//! Whole calls in memory: clients with ICE, DTLS and SRTP of their own, and the shard between them.
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::peer::Fingerprint;
+use crate::peer::tests::Client;
+use crate::rtp::packet::{Header, Packet};
+use crate::rtp::rtcp::{self, Rtcp};
+use crate::sdp;
+
+const ROOM: RoomKey = 7;
+
+struct Person {
+    client: Client,
+    id: MemberId,
+    rtp: Vec<BytesMut>,
+    rtcp: Vec<Rtcp>,
+}
+
+struct Call {
+    sfu: Sfu,
+    now: Instant,
+    people: Vec<Person>,
+    events: Vec<Event>,
+}
+
+fn offer_of(fingerprint: Fingerprint) -> Offer {
+    let mut offer = Offer::read(sdp::tests::OFFER).unwrap();
+    offer.fingerprint = fingerprint;
+    offer
+}
+
+impl Call {
+    fn new() -> Call {
+        let now = Instant::now();
+        let identity = Arc::new(Identity::generate().unwrap());
+        let sfu = Sfu::new(identity, vec!["192.0.2.1:7000".parse().unwrap()], 9, now);
+        Call { sfu, now, people: Vec::new(), events: Vec::new() }
+    }
+
+    fn join(&mut self) -> usize {
+        let at = self.people.len();
+        let client = Client::new(&format!("192.0.2.9:{}", 5_000 + at), self.sfu.identity.fingerprint());
+        let (id, answer) = self.sfu.join(ROOM, &offer_of(client.fingerprint()), self.now).unwrap();
+        let line = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+        let server = Credentials { ufrag: line("a=ice-ufrag:"), password: line("a=ice-pwd:") };
+        let binding = client.binding(&server, &server.password);
+        self.people.push(Person { client, id, rtp: Vec::new(), rtcp: Vec::new() });
+        self.send(at, &binding);
+        for _ in 0..10 {
+            for datagram in self.people[at].client.outgoing() {
+                self.send(at, &datagram);
+            }
+        }
+        assert!(self.people[at].client.is_connected());
+        at
+    }
+
+    fn send(&mut self, from: usize, datagram: &[u8]) {
+        let (mut out, address) = (Out::default(), self.people[from].client.address);
+        self.sfu.input(datagram, address, self.now, &mut out);
+        self.carry(out);
+    }
+
+    fn carry(&mut self, out: Out) {
+        self.events.extend(out.events);
+        for transmit in out.transmits {
+            let Some(person) = self.people.iter_mut().find(|one| one.client.address == transmit.to) else {
+                continue;
+            };
+            match transmit.bytes.first() {
+                Some(128..=191) => {
+                    let clear = person.client.open(&transmit.bytes).expect("it can be opened");
+                    if rtcp::is_rtcp(&clear) {
+                        rtcp::read(&clear, |one| person.rtcp.push(one)).unwrap();
+                    } else {
+                        person.rtp.push(clear);
+                    }
+                }
+                _ => person.client.hear(&transmit.bytes),
+            }
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        while self.now < end {
+            self.now += POLL;
+            let mut out = Out::default();
+            self.sfu.poll(self.now, &mut out);
+            self.carry(out);
+        }
+    }
+
+    fn publish(&mut self, who: usize, key: TrackKey, mid: &str, source: Source) {
+        let id = self.people[who].id;
+        self.sfu.publish(id, key, mid, source, false).unwrap();
+    }
+
+    /// A packet of a picture: of layer `rid`, whose stream is named after it.
+    fn picture(&mut self, who: usize, rid: &str, sequence: u16, keyframe: bool) {
+        let number = sequence.to_be_bytes();
+        let extensions: &[(u8, &[u8])] = &[(3, &number), (4, b"1"), (10, rid.as_bytes())];
+        let ssrc = u32::from(rid.as_bytes()[0]) << 8;
+        let timestamp = u32::from(sequence) * 3_000;
+        let mut packet = Vec::new();
+        Header { marker: true, payload_type: 96, sequence, timestamp, ssrc, extensions }.write(&mut packet);
+        packet.extend_from_slice(&[0x10, u8::from(!keyframe), rid.as_bytes()[0]]);
+        self.say(who, &packet);
+    }
+
+    fn voice(&mut self, who: usize, sequence: u16, level: u8) {
+        let number = sequence.to_be_bytes();
+        let extensions: &[(u8, &[u8])] = &[(3, &number), (4, b"0"), (14, &[level])];
+        let ssrc = 40 + who as u32;
+        let mut packet = Vec::new();
+        Header { marker: false, payload_type: 111, sequence, timestamp: 0, ssrc, extensions }
+            .write(&mut packet);
+        packet.push(9);
+        self.say(who, &packet);
+    }
+
+    fn say(&mut self, who: usize, packet: &[u8]) {
+        let sealed = self.people[who].client.seal(packet);
+        self.send(who, &sealed);
+    }
+
+    fn says_rtcp(&mut self, who: usize, compound: &[u8]) {
+        let sealed = self.people[who].client.seal_rtcp(compound);
+        self.send(who, &sealed);
+    }
+
+    fn keyframes_asked(&self, who: usize, ssrc: u32) -> usize {
+        self.people[who].rtcp.iter().filter(|one| **one == Rtcp::KeyframeRequest { ssrc }).count()
+    }
+}
+
+const Q: u32 = (b'q' as u32) << 8;
+const H: u32 = (b'h' as u32) << 8;
+
+#[test]
+fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    call.pass(50);
+    call.picture(ann, "q", 10, false);
+    call.pass(50);
+    assert!(call.people[bo].rtp.is_empty(), "nothing can be begun with");
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
+    call.picture(ann, "q", 11, true);
+    for sequence in 12..15 {
+        call.picture(ann, "q", sequence, false);
+    }
+    let seen: Vec<_> = call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
+    assert!(seen.windows(2).all(|two| two[1].timestamp.wrapping_sub(two[0].timestamp) == 3_000));
+    let (ssrc, lost) = (seen[0].ssrc, seen[2].sequence);
+    assert_eq!(seen[2].payload, [0x10, 1, b'q']);
+    let slot = Event::Slots(call.people[bo].id, vec![("2".to_owned(), None), ("3".to_owned(), Some(1))]);
+    assert!(call.events.contains(&slot), "{:?}", call.events);
+
+    call.people[bo].rtp.clear();
+    let mut nack = Vec::new();
+    rtcp::write_nack(&mut nack, 1, ssrc, &[lost]);
+    call.says_rtcp(bo, &nack);
+    let again = Packet::read(&call.people[bo].rtp[0]).unwrap();
+    assert_eq!((again.ssrc, again.payload_type), (ssrc + 1, 97));
+    assert_eq!(again.payload, [&lost.to_be_bytes()[..], &[0x10, 1, b'q']].concat());
+    call.says_rtcp(bo, &nack);
+    assert_eq!(call.people[bo].rtp.len(), 1, "asked twice at once");
+}
+
+#[test]
+fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    let small = vec![Want { track: 1, height: 180 }];
+    call.sfu.view(call.people[bo].id, small).unwrap();
+    call.pass(50);
+    let both = |call: &mut Call, sequence, keyframe| {
+        call.picture(ann, "q", sequence, keyframe);
+        call.picture(ann, "h", sequence, keyframe);
+        call.pass(25);
+    };
+    both(&mut call, 1, true);
+    both(&mut call, 2, false);
+    let shown = |call: &Call| -> Vec<u8> {
+        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
+    };
+    assert_eq!(shown(&call), b"qq");
+    call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 700 }]).unwrap();
+    call.pass(50);
+    both(&mut call, 3, false);
+    assert_eq!(shown(&call), b"qqq", "until the keyframe the small one goes on");
+    assert_eq!(call.keyframes_asked(ann, H), 1);
+    both(&mut call, 4, true);
+    both(&mut call, 5, false);
+    assert_eq!(shown(&call), b"qqqqhh"[..5 + 1].to_vec());
+    let sequences: Vec<u16> =
+        call.people[bo].rtp.iter().map(|it| Packet::read(it).unwrap().sequence).collect();
+    assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "{sequences:?}");
+    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(0))));
+    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(1))));
+}
+
+#[test]
+fn the_publisher_hears_when_its_packets_arrived_and_what_is_missing() {
+    let mut call = Call::new();
+    let ann = call.join();
+    call.publish(ann, 1, "1", Source::Camera);
+    for sequence in [1, 2, 4] {
+        call.picture(ann, "q", sequence, sequence == 1);
+    }
+    call.pass(100);
+    let heard = &call.people[ann].rtcp;
+    let feedback = heard.iter().find_map(|one| match one {
+        Rtcp::Feedback(feedback) => Some(feedback),
+        _ => None,
+    });
+    let feedback = feedback.expect("a feedback");
+    assert_eq!((feedback.base, feedback.arrivals.len()), (1, 4));
+    assert_eq!(feedback.arrivals.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false, true]);
+    assert!(heard.contains(&Rtcp::Nack { ssrc: Q, sequences: vec![3] }), "{heard:?}");
+}
+
+#[test]
+fn of_many_voices_the_loudest_is_let_in() {
+    let mut call = Call::new();
+    let people: Vec<usize> = (0..4).map(|_| call.join()).collect();
+    for who in &people {
+        call.publish(*who, 10 + *who as u64, "0", Source::Microphone);
+    }
+    for sequence in 0..100 {
+        for who in &people {
+            // The last of them is loud, the others whisper; each has one slot for sound.
+            call.voice(*who, sequence, if *who == 3 { 20 } else { 100 });
+        }
+        call.pass(25);
+    }
+    let last = call.events.iter().rev().find_map(|event| match event {
+        Event::Speakers(ROOM, speakers) => Some(speakers.clone()),
+        _ => None,
+    });
+    assert_eq!(last, Some(vec![call.people[3].id]));
+    let slots = |who: usize| {
+        let id = call.people[who].id;
+        call.events.iter().rev().find_map(|event| match event {
+            Event::Slots(of, slots) if *of == id => Some(slots[0].1),
+            _ => None,
+        })
+    };
+    assert_eq!((slots(0), slots(1), slots(2)), (Some(Some(13)), Some(Some(13)), Some(Some(13))));
+}
+
+#[test]
+fn who_leaves_and_what_is_muted_is_forwarded_no_more() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "0", Source::Microphone);
+    call.pass(50);
+    call.voice(ann, 1, 30);
+    assert_eq!(call.people[bo].rtp.len(), 1);
+    call.sfu.mute(call.people[ann].id, 1, true).unwrap();
+    call.pass(50);
+    call.voice(ann, 2, 30);
+    assert_eq!(call.people[bo].rtp.len(), 1);
+    call.sfu.mute(call.people[ann].id, 1, false).unwrap();
+    call.pass(50);
+    call.voice(ann, 3, 30);
+    let seen: Vec<u16> = call.people[bo].rtp.iter().map(|it| Packet::read(it).unwrap().sequence).collect();
+    assert_eq!(seen[1], seen[0] + 1, "silence is no loss");
+    let mut out = Out::default();
+    call.sfu.leave(call.people[ann].id, call.now, &mut out);
+    call.voice(ann, 4, 30);
+    assert_eq!(call.people[bo].rtp.len(), 2);
+    assert_eq!(call.sfu.counts().unknown, 1);
+    call.sfu.leave(call.people[bo].id, call.now, &mut out);
+    assert_eq!(call.sfu.len(), (0, 0));
+    assert!(call.sfu.by_address.is_empty());
+}
+
+#[test]
+fn two_thousand_who_come_and_go_leave_nothing_behind() {
+    let mut call = Call::new();
+    let offer = offer_of([1; 32]);
+    for _ in 0..2_000 {
+        let (id, _) = call.sfu.join(ROOM, &offer, call.now).unwrap();
+        call.sfu.publish(id, 1, "1", Source::Camera, false).unwrap();
+        call.pass(25);
+        call.sfu.leave(id, call.now, &mut Out::default());
+        assert_eq!(call.sfu.leave_twice(id), SfuError::Gone);
+    }
+    assert_eq!((call.sfu.len(), call.sfu.members.capacity() < 16), ((0, 0), true));
+}
+
+impl Sfu {
+    fn leave_twice(&mut self, id: MemberId) -> SfuError {
+        self.unpublish(id, 1).unwrap_err()
+    }
+}
+
+#[test]
+fn no_datagram_ends_in_a_panic_or_is_believed() {
+    let mut call = Call::new();
+    let (ann, _) = (call.join(), call.join());
+    let address = call.people[ann].client.address;
+    let mut random = 1_u64;
+    for len in 0..3_000 {
+        let datagram: Vec<u8> = (0..len % 1_400)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 33) as u8
+            })
+            .collect();
+        let mut out = Out::default();
+        call.sfu.input(&datagram, address, call.now, &mut out);
+        call.sfu.input(&datagram, "203.0.113.5:9".parse().unwrap(), call.now, &mut out);
+        assert!(out.events.is_empty());
+    }
+    assert_eq!(call.sfu.by_address.len(), 2);
+    // What strangers tried counts against new streams for a second.
+    call.pass(1_100);
+    call.voice(ann, 1, 30);
+    assert_eq!(call.sfu.counts().packets_in, 1, "and who was there still is");
+}
