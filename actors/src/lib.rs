@@ -8,6 +8,7 @@
 //!   do.
 //! - [`conversation`]: what is said, and in which order it is shown.
 //! - [`live_stream`]: who may publish, what is on the air, who watches.
+//! - [`room`]: who is in a group call, and who may do what there.
 //! - [`directory`]: where actors are found; it starts them on demand, puts them to sleep, and brings them back after a panic.
 //!   [`workers`]: the threads they live on. [`observer`]: what is counted of all this.
 //! - [`context`]: what actors run in. [`address`]: how they are spoken to. [`error`]: why that failed. `fault` (a cargo feature):
@@ -69,4 +70,5 @@ pub mod live_stream;
 pub mod memory;
 pub mod observer;
 pub mod port;
+pub mod room;
 pub mod workers;

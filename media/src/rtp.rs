@@ -11,3 +11,13 @@ pub mod rtcp;
 pub fn is_newer(a: u16, b: u16) -> bool {
     a != b && a.wrapping_sub(b) < 0x8000
 }
+
+/// Where the time of a test begins.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere; from there on it is an argument"
+)]
+pub(crate) fn beginning() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -34,7 +34,7 @@ impl Client {
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .build(true, None)
             .unwrap();
-        dtls.connect(Instant::now(), NOWHERE, Arc::new(config), None).unwrap();
+        dtls.connect(crate::rtp::beginning(), NOWHERE, Arc::new(config), None).unwrap();
         Client { identity, dtls, srtp: None, address: address.parse().unwrap() }
     }
 
@@ -52,8 +52,10 @@ impl Client {
     }
 
     pub(crate) fn hear(&mut self, datagram: &[u8]) {
-        for event in
-            self.dtls.read(Instant::now(), NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default()
+        for event in self
+            .dtls
+            .read(crate::rtp::beginning(), NOWHERE, None, BytesMut::from(datagram))
+            .unwrap_or_default()
         {
             if matches!(event, EndpointEvent::HandshakeComplete) {
                 let state = self.dtls.get_connection_state(NOWHERE).unwrap();
@@ -107,17 +109,17 @@ fn pair(expected: impl FnOnce(&Client) -> Fingerprint) -> (Peer, Client) {
     let identity = Arc::new(Identity::generate().unwrap());
     let client = Client::new("192.0.2.9:5000", identity.fingerprint());
     let local = Credentials::generate("0000000100000002").unwrap();
-    (Peer::new(identity, local, expected(&client), Instant::now()), client)
+    (Peer::new(identity, local, expected(&client), crate::rtp::beginning()), client)
 }
 
 fn bind(peer: &mut Peer, client: &Client, from: SocketAddr) -> bool {
     let credentials = peer.credentials().clone();
     let request = client.binding(&credentials, &credentials.password);
-    peer.hear_binding(&stun::Binding::read(&request).unwrap(), from, Instant::now()).is_some()
+    peer.hear_binding(&stun::Binding::read(&request).unwrap(), from, crate::rtp::beginning()).is_some()
 }
 
 fn shake(peer: &mut Peer, client: &mut Client) {
-    let now = Instant::now();
+    let now = crate::rtp::beginning();
     for _ in 0..10 {
         let mut out = Vec::new();
         for datagram in client.outgoing() {
@@ -139,7 +141,7 @@ fn connected() -> (Peer, Client) {
 }
 
 fn hears(peer: &mut Peer, client: &Client, datagram: &[u8]) -> Input {
-    peer.input(datagram, client.address, Instant::now(), &mut Vec::new())
+    peer.input(datagram, client.address, crate::rtp::beginning(), &mut Vec::new())
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn a_binding_with_another_password_is_not_answered() {
     let (mut peer, client) = pair(Client::fingerprint);
     let request = client.binding(peer.credentials(), "not the password at all");
     let binding = stun::Binding::read(&request).unwrap();
-    assert_eq!(peer.hear_binding(&binding, client.address, Instant::now()), None);
+    assert_eq!(peer.hear_binding(&binding, client.address, crate::rtp::beginning()), None);
     assert!(!peer.believes(client.address) && peer.remote().is_none());
 }
 
@@ -201,7 +203,7 @@ fn strangers_streams_cost_nothing_that_stays() {
     }
     let Dtls::Done { opening, .. } = &peer.dtls else { panic!("connected") };
     assert!(opening.known.is_empty() && opening.tries <= TRIES_PER_S);
-    let later = Instant::now() + Duration::from_secs(2);
+    let later = crate::rtp::beginning() + Duration::from_secs(2);
     let sealed = client.seal(&rtp(1, 7));
     assert!(matches!(peer.input(&sealed, client.address, later, &mut Vec::new()), Input::Rtp(_)));
 }
@@ -214,7 +216,10 @@ fn another_network_is_followed_once_it_is_signed_for() {
     assert!(bind(&mut peer, &client, elsewhere));
     assert_eq!(peer.write_rtp(&rtp(1, 9)).unwrap().to, elsewhere);
     let sealed = client.seal(&rtp(1, 7));
-    assert!(matches!(peer.input(&sealed, elsewhere, Instant::now(), &mut Vec::new()), Input::Rtp(_)));
+    assert!(matches!(
+        peer.input(&sealed, elsewhere, crate::rtp::beginning(), &mut Vec::new()),
+        Input::Rtp(_)
+    ));
     for port in 1..=20 {
         assert!(bind(&mut peer, &client, SocketAddr::new(elsewhere.ip(), port)));
     }
@@ -224,7 +229,7 @@ fn another_network_is_followed_once_it_is_signed_for() {
 #[test]
 fn who_is_silent_is_given_up_with_a_reason() {
     let (mut peer, client) = pair(Client::fingerprint);
-    let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+    let after = |seconds| crate::rtp::beginning() + Duration::from_secs(seconds);
     assert_eq!(peer.poll(after(5), &mut Vec::new()), Ok(()));
     assert_eq!(peer.poll(after(16), &mut Vec::new()), Err(Failure::Ice));
     assert!(bind(&mut peer, &client, client.address));

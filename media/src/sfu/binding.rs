@@ -133,7 +133,9 @@ impl Sfu {
     }
 
     fn fill_slots(&mut self, index: u32, candidates: &[Candidate], out: &mut Out) {
-        let Some(member) = self.members.get_mut(index as usize) else { return };
+        // Before it is connected nothing can be sent, and whoever ordered it may not know its id yet.
+        let member = self.members.get_mut(index as usize).filter(|member| member.peer.is_connected());
+        let Some(member) = member else { return };
         let wants = member.wants.clone();
         let mut changed = false;
         for kind in [Kind::Audio, Kind::Video] {

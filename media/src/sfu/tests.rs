@@ -33,7 +33,7 @@ fn offer_of(fingerprint: Fingerprint) -> Offer {
 
 impl Call {
     fn new() -> Call {
-        let now = Instant::now();
+        let now = crate::rtp::beginning();
         let identity = Arc::new(Identity::generate().unwrap());
         let sfu = Sfu::new(identity, vec!["192.0.2.1:7000".parse().unwrap()], 9, now);
         Call { sfu, now, people: Vec::new(), events: Vec::new() }

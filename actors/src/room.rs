@@ -1,0 +1,404 @@
+//! Who is in a group call, what each publishes, and who may do what. A plain state: no sockets, no media, no clock of its own.
+//!
+//! Media flows elsewhere; what is decided here is told to it. A participant whose device is gone keeps the place for
+//! [`LEASE`], so that a network change is no farewell; then the place is given up, and nobody stays as a ghost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::id::{DeviceId, RoomId, SessionId, UserId};
+
+/// How long a participant whose device is gone may come back.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How long a room without anybody is kept.
+pub const EMPTY_KEPT: Duration = Duration::from_secs(600);
+/// Tracks of one participant: microphone, camera, screen and its sound.
+pub const TRACKS_MAX: usize = 4;
+
+/// One participant of a room, by number; numbers are not used again.
+pub type ParticipantId = u32;
+/// One track, by number, unique on its node.
+pub type TrackId = u64;
+
+/// What a track shows or tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A voice.
+    Microphone,
+    /// A face.
+    Camera,
+    /// A screen that is shared.
+    Screen,
+    /// The sound of what is shared.
+    ScreenAudio,
+}
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Hears and sees.
+    Listener,
+    /// Publishes too.
+    Speaker,
+    /// Decides about others too.
+    Host,
+}
+
+/// Why somebody may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// As many as may be are there.
+    #[error("the room is full")]
+    Full,
+    /// The host lets nobody in.
+    #[error("the room is locked")]
+    Locked,
+    /// They were taken out.
+    #[error("you were removed from this room")]
+    Removed,
+    /// Not in the room, or not any more.
+    #[error("this participant is not in the room")]
+    NotHere,
+    /// There is no such track.
+    #[error("there is no such track of yours")]
+    NoSuchTrack,
+    /// As many as may be.
+    #[error("a participant publishes at most four tracks, one of each source")]
+    TooManyTracks,
+    /// The role does not allow it.
+    #[error("your role in this room does not allow this")]
+    RoleTooLow,
+}
+
+/// Somebody in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Participant {
+    /// Which.
+    pub id: ParticipantId,
+    /// Who.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Over which connection.
+    pub session: SessionId,
+    /// What they call themselves here.
+    pub name: Option<String>,
+    /// What they may do.
+    pub role: Role,
+    /// Whether they want to speak.
+    pub hand: bool,
+    /// Since when their device is gone.
+    pub away_since: Option<Instant>,
+}
+
+/// Something that is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// Which.
+    pub id: TrackId,
+    /// By whom.
+    pub participant: ParticipantId,
+    /// What it shows.
+    pub source: Source,
+    /// Whether it is withheld.
+    pub muted: bool,
+}
+
+/// Who comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Who.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Over which connection.
+    pub session: SessionId,
+    /// What they call themselves here.
+    pub name: Option<String>,
+}
+
+/// A room.
+#[derive(Debug)]
+pub struct Room {
+    /// Which.
+    pub id: RoomId,
+    /// Who made it.
+    pub owner: UserId,
+    /// What it is about.
+    pub title: Option<String>,
+    /// Whether nobody may come any more.
+    pub locked: bool,
+    participants: BTreeMap<ParticipantId, Participant>,
+    tracks: BTreeMap<TrackId, Track>,
+    removed: Vec<UserId>,
+    next: ParticipantId,
+    participants_max: usize,
+    empty_since: Option<Instant>,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(
+        id: RoomId,
+        owner: UserId,
+        title: Option<String>,
+        participants_max: usize,
+        now: Instant,
+    ) -> Room {
+        Room {
+            id,
+            owner,
+            title,
+            locked: false,
+            participants: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            removed: Vec::new(),
+            next: 1,
+            participants_max,
+            empty_since: Some(now),
+        }
+    }
+
+    /// Who is there, in the order they came.
+    pub fn participants(&self) -> impl Iterator<Item = &Participant> {
+        self.participants.values()
+    }
+
+    /// One of them.
+    pub fn participant(&self, id: ParticipantId) -> Option<&Participant> {
+        self.participants.get(&id)
+    }
+
+    /// What is published.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.values()
+    }
+
+    /// Somebody comes. The same device twice is one participant: the place it had is given up, and told as the second.
+    pub fn join(
+        &mut self,
+        guest: Guest,
+        now: Instant,
+    ) -> Result<(ParticipantId, Option<Participant>), Refusal> {
+        let Guest { user, device, session, name } = guest;
+        let before = self.participants.values().find(|one| one.device == device).map(|one| one.id);
+        let is_owner = user == self.owner;
+        if self.removed.contains(&user) && !is_owner {
+            return Err(Refusal::Removed);
+        }
+        if before.is_none() {
+            if self.locked && !is_owner {
+                return Err(Refusal::Locked);
+            }
+            if self.participants.len() >= self.participants_max {
+                return Err(Refusal::Full);
+            }
+        }
+        let replaced = before.and_then(|before| self.leave(before, now));
+        let id = self.next;
+        self.next += 1;
+        let role =
+            if is_owner { Role::Host } else { replaced.as_ref().map_or(Role::Speaker, |before| before.role) };
+        let hand = replaced.as_ref().is_some_and(|before| before.hand);
+        let participant = Participant { id, user, device, session, name, role, hand, away_since: None };
+        self.participants.insert(id, participant);
+        self.empty_since = None;
+        Ok((id, replaced))
+    }
+
+    /// Somebody leaves, and what they published with them.
+    pub fn leave(&mut self, id: ParticipantId, now: Instant) -> Option<Participant> {
+        let left = self.participants.remove(&id)?;
+        self.tracks.retain(|_, track| track.participant != id);
+        if self.participants.is_empty() {
+            self.empty_since = Some(now);
+        }
+        Some(left)
+    }
+
+    /// The device of somebody is gone, or there again under another connection.
+    pub fn reach(&mut self, id: ParticipantId, session: Option<SessionId>, now: Instant) {
+        if let Some(participant) = self.participants.get_mut(&id) {
+            match session {
+                Some(session) => {
+                    participant.session = session;
+                    participant.away_since = None;
+                }
+                None => participant.away_since = Some(now),
+            }
+        }
+    }
+
+    /// Whose lease has run out.
+    pub fn expired(&self, now: Instant) -> Vec<ParticipantId> {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= LEASE;
+        self.participants
+            .values()
+            .filter(|one| one.away_since.is_some_and(is_over))
+            .map(|one| one.id)
+            .collect()
+    }
+
+    /// Whether nobody has been there for so long that it can be forgotten.
+    pub fn is_forgotten(&self, now: Instant) -> bool {
+        self.empty_since.is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_KEPT)
+    }
+
+    /// Somebody publishes.
+    pub fn publish(
+        &mut self,
+        by: ParticipantId,
+        track: TrackId,
+        source: Source,
+        muted: bool,
+    ) -> Result<(), Refusal> {
+        let participant = self.participants.get(&by).ok_or(Refusal::NotHere)?;
+        if participant.role < Role::Speaker {
+            return Err(Refusal::RoleTooLow);
+        }
+        if self.tracks.values().any(|known| known.participant == by && known.source == source) {
+            return Err(Refusal::TooManyTracks);
+        }
+        self.tracks.insert(track, Track { id: track, participant: by, source, muted });
+        Ok(())
+    }
+
+    /// Takes back what was published; their own only.
+    pub fn unpublish(&mut self, by: ParticipantId, track: TrackId) -> Result<Track, Refusal> {
+        match self.tracks.get(&track) {
+            Some(known) if known.participant == by => self.tracks.remove(&track).ok_or(Refusal::NoSuchTrack),
+            _ => Err(Refusal::NoSuchTrack),
+        }
+    }
+
+    /// Withholds a track, or shows it again: one's own; the host may silence others, but opens nobody's microphone.
+    pub fn mute(&mut self, by: ParticipantId, track: TrackId, muted: bool) -> Result<Track, Refusal> {
+        let role = self.participants.get(&by).ok_or(Refusal::NotHere)?.role;
+        let known = self.tracks.get_mut(&track).ok_or(Refusal::NoSuchTrack)?;
+        if known.participant != by && !(role == Role::Host && muted) {
+            return Err(Refusal::RoleTooLow);
+        }
+        known.muted = muted;
+        Ok(known.clone())
+    }
+
+    /// The host takes somebody out; they do not come back.
+    pub fn kick(
+        &mut self,
+        by: ParticipantId,
+        whom: ParticipantId,
+        now: Instant,
+    ) -> Result<Participant, Refusal> {
+        self.host(by)?;
+        let left = self.leave(whom, now).ok_or(Refusal::NotHere)?;
+        self.removed.push(left.user);
+        Ok(left)
+    }
+
+    /// The host lets nobody in any more, or everybody again.
+    pub fn lock(&mut self, by: ParticipantId, locked: bool) -> Result<(), Refusal> {
+        self.host(by)?;
+        self.locked = locked;
+        Ok(())
+    }
+
+    /// The host says what somebody may do. A listener's tracks are taken back; they are returned.
+    pub fn set_role(
+        &mut self,
+        by: ParticipantId,
+        whom: ParticipantId,
+        role: Role,
+    ) -> Result<Vec<Track>, Refusal> {
+        self.host(by)?;
+        let participant = self.participants.get_mut(&whom).ok_or(Refusal::NotHere)?;
+        participant.role = role;
+        if role > Role::Listener {
+            return Ok(Vec::new());
+        }
+        let taken: Vec<Track> =
+            self.tracks.values().filter(|track| track.participant == whom).cloned().collect();
+        self.tracks.retain(|_, track| track.participant != whom);
+        Ok(taken)
+    }
+
+    /// Somebody raises or lowers their hand.
+    pub fn raise_hand(&mut self, by: ParticipantId, up: bool) -> Result<(), Refusal> {
+        self.participants.get_mut(&by).ok_or(Refusal::NotHere)?.hand = up;
+        Ok(())
+    }
+
+    fn host(&self, by: ParticipantId) -> Result<(), Refusal> {
+        match self.participants.get(&by) {
+            Some(participant) if participant.role == Role::Host => Ok(()),
+            Some(_) => Err(Refusal::RoleTooLow),
+            None => Err(Refusal::NotHere),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(user: UserId) -> Guest {
+        Guest { user, device: DeviceId::generate(), session: SessionId::generate(), name: None }
+    }
+
+    fn room(participants_max: usize) -> (Room, UserId) {
+        let owner = UserId::generate();
+        (Room::new(RoomId::generate(), owner, None, participants_max, Instant::now()), owner)
+    }
+
+    #[test]
+    fn a_device_that_comes_twice_is_one_participant() {
+        let (mut room, owner) = room(1);
+        let ann = guest(owner);
+        let (first, replaced) = room.join(ann.clone(), Instant::now()).unwrap();
+        assert_eq!(replaced, None);
+        room.publish(first, 1, Source::Camera, false).unwrap();
+        let (second, replaced) = room.join(ann, Instant::now()).unwrap();
+        assert_eq!(replaced.map(|one| one.id), Some(first));
+        assert_ne!(first, second);
+        assert_eq!((room.participants().count(), room.tracks().count()), (1, 0));
+        assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn the_host_decides_about_others_and_nobody_else_does() {
+        let (mut room, owner) = room(9);
+        let (host, _) = room.join(guest(owner), Instant::now()).unwrap();
+        let bo = guest(UserId::generate());
+        let (other, _) = room.join(bo.clone(), Instant::now()).unwrap();
+        room.publish(other, 1, Source::Microphone, false).unwrap();
+        assert_eq!(room.publish(other, 2, Source::Microphone, false), Err(Refusal::TooManyTracks));
+        assert_eq!(room.lock(other, true), Err(Refusal::RoleTooLow));
+        assert_eq!(room.kick(other, host, Instant::now()), Err(Refusal::RoleTooLow));
+        assert!(room.mute(host, 1, true).unwrap().muted);
+        assert_eq!(room.mute(host, 1, false), Err(Refusal::RoleTooLow), "nobody opens another's microphone");
+        assert!(!room.mute(other, 1, false).unwrap().muted);
+        assert_eq!(room.set_role(host, other, Role::Listener).unwrap().len(), 1);
+        assert_eq!(room.publish(other, 3, Source::Camera, false), Err(Refusal::RoleTooLow));
+        room.lock(host, true).unwrap();
+        assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Locked));
+        room.lock(host, false).unwrap();
+        room.kick(host, other, Instant::now()).unwrap();
+        assert_eq!(room.join(bo, Instant::now()), Err(Refusal::Removed));
+    }
+
+    #[test]
+    fn who_is_away_for_longer_than_the_lease_is_no_ghost() {
+        let (mut room, owner) = room(9);
+        let (host, _) = room.join(guest(owner), Instant::now()).unwrap();
+        let now = Instant::now();
+        room.reach(host, None, now);
+        assert!(room.expired(now + LEASE - Duration::from_secs(1)).is_empty());
+        room.reach(host, Some(SessionId::generate()), now);
+        assert!(room.expired(now + LEASE).is_empty());
+        room.reach(host, None, now);
+        assert_eq!(room.expired(now + LEASE), [host]);
+        room.leave(host, now);
+        assert!(!room.is_forgotten(now) && room.is_forgotten(now + EMPTY_KEPT));
+    }
+}
