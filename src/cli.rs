@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::admin::AdminCommand;
+use crate::bench::BenchCommand;
 use crate::config::Config;
 
 /// A realtime messaging and streaming engine: chat, live streams, group calls and feeds in one program.
@@ -25,6 +26,9 @@ pub enum Command {
     /// Make the first administrator and help people who cannot help themselves; give it the configuration the engine has.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Measure what the engine promises in numbers.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print the OpenAPI 3.1 document of the REST API.
     Openapi,
 }

@@ -36,6 +36,7 @@
 //! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
 //! | [`health`], [`telemetry`] | how the dependencies do; logs, metrics, traces |
 //! | [`admin`] | what an operator does by hand |
+//! | [`bench`] | `nova bench`: what the engine promises in numbers, measured from outside |
 //!
 //! # Flows
 //!
@@ -114,6 +115,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod bench;
 pub mod bus;
 pub mod chat;
 pub mod cli;

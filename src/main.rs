@@ -55,6 +55,10 @@ fn run(cli: Cli, settings: &[Setting]) -> Result<(), Box<dyn std::error::Error>>
             Ok(())
         }
         Command::Admin(command) => admin(&command, settings),
+        Command::Bench(command) => match command.run()? {
+            true => Ok(()),
+            false => Err("a promise was not kept; it stands above".into()),
+        },
         Command::Openapi => {
             write!(std::io::stdout(), "{}", nova::rest::openapi::document())?;
             Ok(())

@@ -33,6 +33,7 @@ mod nodes;
 mod openapi;
 mod postgres;
 mod program;
+mod proof;
 mod services;
 mod sessions;
 mod social;

@@ -1,0 +1,59 @@
+//! `nova bench`: what the engine promises in numbers, measured from outside.
+//!
+//! The load is this process; what is measured are others: nodes of this program in an [installation](installation) of their own, a node
+//! somebody else runs, or another server that speaks WebSocket. Everything ends by itself and leaves nothing behind.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`chat`] | `nova bench chat`: the figures of chat, one scenario each |
+//! | [`swarm`], [`client`] | many sockets that cost little, and what they count |
+//! | [`people`] | who they are |
+//! | [`installation`] | PostgreSQL, Redis and nodes that are gone afterwards |
+//! | [`measure`] | times, CPU, memory |
+
+pub mod chat;
+pub mod client;
+pub mod installation;
+pub mod measure;
+pub mod people;
+pub mod swarm;
+
+use clap::Subcommand;
+
+use installation::InstallError;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Chat: fan-out, idle sockets, durable sends, resuming. Without --addr it measures nodes of its own.
+    Chat(chat::ChatBench),
+}
+
+/// Why nothing was measured; prints as one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The installation.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// What was asked cannot be measured, or broke while it was.
+    #[error("{0}")]
+    Because(String),
+}
+
+impl BenchError {
+    /// For this reason.
+    pub fn because(reason: impl std::fmt::Display) -> BenchError {
+        BenchError::Because(reason.to_string())
+    }
+}
+
+impl BenchCommand {
+    /// Measures, and prints what is seen on standard output. Says whether every promise was kept.
+    pub fn run(&self) -> Result<bool, BenchError> {
+        crate::chat::limits::raise_open_files();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(BenchError::because)?;
+        let BenchCommand::Chat(chat) = self;
+        tokio::task::LocalSet::new().block_on(&runtime, chat.run())
+    }
+}

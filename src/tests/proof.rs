@@ -1,0 +1,36 @@
+//! The tools that prove what is promised, as an operator runs them.
+
+use crate::program::nova;
+
+/// What a command of the program says, and whether it ended well.
+async fn says(arguments: &'static [&'static str]) -> (bool, String) {
+    let output = tokio::task::spawn_blocking(move || nova(arguments).output().expect("runs"));
+    let output = output.await.expect("no panic");
+    let mut said = String::from_utf8(output.stdout).expect("text");
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), said)
+}
+
+#[actix_rt::test]
+async fn the_swarm_measures_nodes_of_its_own_and_counts_what_is_lost() {
+    let (is_good, said) = says(&[
+        "bench",
+        "chat",
+        "fanout",
+        "across",
+        "--sockets",
+        "20",
+        "--rate",
+        "40",
+        "--conversations",
+        "2",
+        "--seconds",
+        "1",
+    ])
+    .await;
+    assert!(is_good, "{said}");
+    // 40 messages to the ten sockets of either conversation; 40 to the two of a pair on different nodes.
+    assert!(said.contains("deliveries: 400 in "), "{said}");
+    let nothing = "0 lost, 0 repeated, 0 left out, 0 sockets ended";
+    assert_eq!(said.matches(nothing).count(), 2, "{said}");
+}
