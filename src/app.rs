@@ -25,8 +25,11 @@ use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
 use crate::config::Config;
 use crate::conversations::Conversations;
+use crate::conversations::blocks::Blocks;
+use crate::conversations::presence::Presences;
 use crate::conversations::relay::Relay;
 use crate::conversations::talk::Talk;
+use crate::conversations::watch::Watching;
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
@@ -119,6 +122,8 @@ pub struct Engine {
     pub seal: Seal,
     /// What is kept of them.
     pub recordings: Recordings,
+    /// Who is here.
+    pub presences: Presences,
     /// What is said over the socket, and shown there.
     pub talk: Talk,
     /// The WebSocket door.
@@ -206,12 +211,48 @@ impl App {
         let identity = Arc::new(identity);
         let secret = SharedSecret::new(identity.derive_key("rest"));
         let (journal, door) = (Arc::default(), Arc::default());
-        let relay = Relay::start(node, bus.clone(), Arc::clone(&journal), Arc::clone(&door));
+        let blocks = Blocks::new(store.clone());
+        let relay = Relay::start(
+            node,
+            bus.clone(),
+            Arc::clone(&journal),
+            Arc::clone(&door),
+            blocks.clone(),
+            metrics.clone(),
+        );
         let told = Arc::new(relay.clone());
-        let conversations = Conversations::start(store.clone(), clock.clone(), metrics.clone(), told);
+        let conversations =
+            Conversations::start(store.clone(), clock.clone(), metrics.clone(), told, blocks.clone());
         // Each is made once, here.
         let _set = journal.set(conversations.journal().clone());
-        let talk = Talk::start(conversations.clone(), relay, Arc::clone(&door), clock.clone());
+        let presences = Presences::start(
+            node,
+            config.chat.presence(),
+            store.clone(),
+            conversations.journal().clone(),
+            blocks,
+            bus.clone(),
+            Arc::clone(&door),
+            clock.clone(),
+            metrics.clone(),
+            relay.hear_blocked(),
+        );
+        let watching = Watching::start(
+            node,
+            store.clone(),
+            relay.clone(),
+            bus.clone(),
+            Arc::clone(&door),
+            clock.clone(),
+        );
+        let talk = Talk::start(
+            conversations.clone(),
+            relay,
+            presences.clone(),
+            watching,
+            Arc::clone(&door),
+            clock.clone(),
+        );
         let tokens = Arc::new(AccessTokens(identity.clone()));
         let chat = Door::new(
             &config.chat,
@@ -254,6 +295,7 @@ impl App {
             relays,
             seal,
             recordings,
+            presences,
             talk,
             chat,
             health,
@@ -309,6 +351,7 @@ impl App {
             }
         };
         engine.talk.flush().await;
+        engine.presences.leave().await;
         // What was accepted is written before the pool closes.
         engine.conversations.close().await;
         engine.recordings.stop(Duration::from_secs(3)).await;

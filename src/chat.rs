@@ -289,6 +289,14 @@ impl ChatConfig {
         u32::from(self.ws_ping_s)
     }
 
+    /// How presence is judged.
+    pub fn presence(&self) -> nova_actors::presence::Settings {
+        nova_actors::presence::Settings {
+            linger: Duration::from_secs(self.presence_linger_s.into()),
+            lease: Duration::from_secs(self.presence_lease_s.into()),
+        }
+    }
+
     /// What clients are told; 0 requests per second is no limit, and then a high number is told.
     fn announced(&self) -> Limits {
         let requests_per_s = if self.ws_requests_per_s == 0 { u32::MAX } else { self.ws_requests_per_s };

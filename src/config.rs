@@ -176,6 +176,14 @@ pub struct ChatConfig {
     /// Whether messages may be compressed (permessage-deflate) for clients that offer it: less traffic for more CPU.
     #[arg(long, env = "NOVA_WS_DEFLATE", value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
     pub ws_deflate: bool,
+
+    /// Seconds somebody is still shown as online after their last connection closed: who changes networks was not away.
+    #[arg(long, env = "NOVA_PRESENCE_LINGER_S", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub presence_linger_s: u16,
+
+    /// Seconds after which a node that says nothing is taken for dead, and its users for offline; the same on all nodes.
+    #[arg(long, env = "NOVA_PRESENCE_LEASE_S", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..=300))]
+    pub presence_lease_s: u16,
 }
 
 /// Accounts, passwords and tokens.

@@ -4,9 +4,13 @@
 //! (`append_entries` holds the conversation's row while it looks), and what was committed is told to who shows it
 //! ([`crate::journal::Committed`]) before its sender hears of it.
 
+pub mod blocks;
 pub mod draft;
+pub mod presence;
 pub mod relay;
+pub mod stream_chat;
 pub mod talk;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +28,7 @@ use crate::store::entries::Which;
 use crate::store::members::Listed;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use blocks::Blocks;
 use draft::{Draft, Invalid};
 
 /// How often what is past its retention, and positions whose time has come, are taken out of the log.
@@ -42,6 +47,7 @@ pub struct Conversations {
     store: Store,
     journal: Journal,
     committed: Arc<dyn Committed>,
+    blocks: Blocks,
     clock: Arc<dyn Clock>,
 }
 
@@ -53,10 +59,11 @@ impl Conversations {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         committed: Arc<dyn Committed>,
+        blocks: Blocks,
     ) -> Conversations {
         let journal = Journal::start(store.clone(), JournalConfig::default(), metrics, committed.clone());
         tokio::spawn(sweep(store.clone(), clock.clone()));
-        Conversations { store, journal, committed, clock }
+        Conversations { store, journal, committed, blocks, clock }
     }
 
     /// Where the logs are written and read.
@@ -154,7 +161,7 @@ impl Conversations {
         which: Which,
         limit: i64,
     ) -> Result<Vec<Entry>, ApiError> {
-        self.role(id, caller).await?;
+        self.reader(id, caller).await?;
         let now = self.clock.now();
         let mut entries = self.store.entries(id, which, limit).await?;
         for entry in &mut entries {
@@ -240,7 +247,14 @@ impl Conversations {
 
     /// The caller has read up to `seq`; says how far they have read now.
     pub async fn read(&self, id: ConversationId, caller: UserId, seq: Seq) -> Result<Seq, ApiError> {
-        let (read, _moved) = self.store.mark_read(id, caller, seq).await?.ok_or_else(not_a_member)?;
+        let (read, moved) = self.store.mark_read(id, caller, seq).await?.ok_or_else(not_a_member)?;
+        if moved {
+            match self.blocks.of(caller).await {
+                Ok(blocks) => self.committed.read(id, caller, read, blocks),
+                // A hint; whoever looks the members up finds it.
+                Err(error) => tracing::debug!(%error, "a receipt is not told"),
+            }
+        }
         Ok(read)
     }
 
@@ -255,9 +269,16 @@ impl Conversations {
             return Err(ApiError::because(Code::Conflict, "nobody blocks themself"));
         }
         match on {
-            true => Ok(self.store.block(caller, other, self.clock.now()).await?),
-            false => Ok(self.store.unblock(caller, other).await?),
+            true => self.store.block(caller, other, self.clock.now()).await?,
+            false => self.store.unblock(caller, other).await?,
         }
+        self.committed.blocked(caller, other);
+        Ok(())
+    }
+
+    /// Who does not see whom.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     fn tell(&self, entry: Option<Entry>) {
@@ -297,7 +318,7 @@ async fn sweep(store: Store, clock: Arc<dyn Clock>) {
 pub fn show(entry: &mut Entry, reader: UserId, now: OffsetDateTime) {
     if entry.visible_to.as_ref().is_some_and(|users| !users.contains(&reader)) {
         entry.body = hidden().into();
-    } else if entry.kind == EntryKind::Message && entry.body.contains("\"until\"") {
+    } else if matches!(entry.kind, EntryKind::Message | EntryKind::Edit) && entry.body.contains("\"until\"") {
         // The sweep takes it out of the log a little later.
         if let Some(body) = without_ended_location(&entry.body, now) {
             entry.body = body.into();
@@ -334,7 +355,18 @@ impl From<Invalid> for ApiError {
 impl From<AppendError> for ApiError {
     fn from(error: AppendError) -> ApiError {
         match error {
-            AppendError::Refused(refusal) => refusal_code(refusal).into(),
+            AppendError::Refused(refusal) => {
+                let error = ApiError::new(refusal_code(refusal));
+                match refusal {
+                    Refusal::TooSoon { until } | Refusal::TimedOut { until } => {
+                        let wait = until - nova_actors::clock::SystemClock.now();
+                        error.retry_after(
+                            wait.try_into().unwrap_or(Duration::ZERO).max(Duration::from_millis(1)),
+                        )
+                    }
+                    _ => error,
+                }
+            }
             AppendError::Overloaded { retry_after } => {
                 ApiError::new(Code::Overloaded).retry_after(retry_after)
             }
@@ -352,6 +384,8 @@ pub fn refusal_code(refusal: Refusal) -> Code {
         Refusal::NotYours => Code::NotYours,
         Refusal::TargetDeleted => Code::TargetDeleted,
         Refusal::Blocked => Code::Unreachable,
+        Refusal::TooSoon { .. } => Code::SlowMode,
+        Refusal::TimedOut { .. } => Code::TimedOut,
     }
 }
 

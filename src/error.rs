@@ -67,6 +67,7 @@ codes! {
     RoleTooLow          "role_too_low"          FORBIDDEN              "your role in this conversation does not allow this";
     NotYours            "not_yours"             FORBIDDEN              "this message is not yours to change";
     Unreachable         "unreachable"           FORBIDDEN              "this person cannot be written to";
+    TimedOut            "timed_out"             FORBIDDEN              "a moderator of this chat has timed you out";
     NotFound            "not_found"             NOT_FOUND              "there is nothing here";
     NoSuchTarget        "no_such_target"        NOT_FOUND              "the conversation has no such message";
     MethodNotAllowed    "method_not_allowed"    METHOD_NOT_ALLOWED     "this method is not allowed here";
@@ -88,6 +89,7 @@ codes! {
     NoSuchUser          "no_such_user"          UNPROCESSABLE_ENTITY   "one of these people does not exist";
     PreconditionNeeded  "precondition_required" PRECONDITION_REQUIRED  "say which version you change with If-Match";
     RateLimited         "rate_limited"          TOO_MANY_REQUESTS      "too many requests";
+    SlowMode            "slow_mode"             TOO_MANY_REQUESTS      "this chat is slow; wait before you write again";
     HeadersTooLarge     "headers_too_large"     REQUEST_HEADER_FIELDS_TOO_LARGE "the headers are too large";
     Internal            "internal"              INTERNAL_SERVER_ERROR  "something broke on our side";
     Overloaded          "overloaded"            SERVICE_UNAVAILABLE    "too busy right now";

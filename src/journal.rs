@@ -73,6 +73,12 @@ pub trait Committed: Send + Sync + 'static {
 
     /// Somebody is out of a conversation; the entry that tells of it is `seq`.
     fn left(&self, conversation: ConversationId, user: UserId, seq: Seq);
+
+    /// Somebody has read on. Those in `hidden_from`, who are in the order of their ids, do not hear of it.
+    fn read(&self, conversation: ConversationId, user: UserId, seq: Seq, hidden_from: Arc<[UserId]>);
+
+    /// Between two people a block came or went.
+    fn blocked(&self, one: UserId, other: UserId);
 }
 
 /// Told to nobody: for a node nobody connects to.
@@ -84,6 +90,10 @@ impl Committed for () {
     fn joined(&self, _: &[UserId]) {}
 
     fn left(&self, _: ConversationId, _: UserId, _: Seq) {}
+
+    fn read(&self, _: ConversationId, _: UserId, _: Seq, _: Arc<[UserId]>) {}
+
+    fn blocked(&self, _: UserId, _: UserId) {}
 }
 
 /// Writes the logs of conversations.

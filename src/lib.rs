@@ -22,7 +22,7 @@
 //! | [`error`] | the one table of refusals: code, HTTP status, public words |
 //! | [`rest`] | the REST door: one file per noun under `rest/`, the manner of the API beside them |
 //! | [`chat`] | the WebSocket door: frames, handshakes, sockets, outboxes, one hub for each worker |
-//! | [`conversations`] | what people do in conversations, the same over REST and over the socket |
+//! | [`conversations`] | what people do in conversations, the same over REST and over the socket; presence, and the chat beside streams |
 //! | [`journal`] | where this node writes the logs of conversations, many entries in one commit |
 //! | [`ingest`] | the RTMP door: broadcasters |
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
@@ -49,6 +49,9 @@
 //! conversation, judges, numbers without a hole and commits → the sender's answer; and [`conversations::relay`] → the hub of
 //! every worker → sockets, encoded once, and over the [`bus`] → the relays of other nodes. What a bus loses is read from the
 //! log: a relay and a socket each know the next number they are owed.
+//!
+//! **Somebody comes.** Socket → [`conversations::presence`] (who is where, on all nodes, in memory) → the bus, in batches; and the sockets
+//! that watch them. A viewer's socket follows its stream's chat through [`conversations::watch`], as a sample nobody waits for.
 //!
 //! **A broadcast.** RTMP bytes → [`ingest`] → [`nova_media::rtmp`] (no socket, no clock) → the stream's actor judges the key →
 //! frames → [`nova_media::hls`] cuts parts and renders one immutable snapshot for each → a watch channel → [`playback`] waits on

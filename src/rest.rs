@@ -42,6 +42,7 @@ mod posts;
 pub mod query;
 mod recordings;
 mod sessions;
+mod stream_chat;
 mod streams;
 mod totp;
 mod users;
@@ -126,6 +127,10 @@ routes! {
     "/v1/streams/{stream_id}/stats": get streams::stats;
     "/v1/streams/{stream_id}/recordings": get recordings::list;
     "/v1/recordings/{recording_id}": get recordings::read, delete recordings::delete;
+    "/v1/streams/{stream_id}/chat": get stream_chat::chat, patch stream_chat::edit;
+    "/v1/streams/{stream_id}/chat/moderators": get stream_chat::moderators;
+    "/v1/streams/{stream_id}/chat/moderators/{user}": put stream_chat::appoint, delete stream_chat::dismiss;
+    "/v1/streams/{stream_id}/chat/timeouts/{user}": put stream_chat::time_out, delete stream_chat::let_write;
     "/live/{stream_id}/index.m3u8": get playback::index;
     "/live/{stream_id}/{broadcast}/source.m3u8": get playback::playlist;
     "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;

@@ -20,7 +20,9 @@ pub mod nodes;
 pub mod posts;
 pub mod recordings;
 pub mod sessions;
+pub mod sightings;
 pub mod signing_keys;
+pub mod stream_chats;
 pub mod streams;
 pub mod totp;
 

@@ -2,6 +2,7 @@
 
 mod entry;
 pub mod order;
+pub mod sample;
 
 pub use entry::{
     AppendError, Appended, CLIENT_MSG_ID_CHARS_MAX, ContentHash, Entry, EntryKind, Member, NewEntry, Range,

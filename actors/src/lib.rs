@@ -7,6 +7,7 @@
 //! - [`port`]: what is needed from the world. [`memory`]: all of it in memory. `contract` (a cargo feature): what every adapter must
 //!   do.
 //! - [`conversation`]: what is said, and in which order it is shown.
+//! - [`presence`]: who is here, over all nodes.
 //! - [`live_stream`]: who may publish, what is on the air, who watches.
 //! - [`room`]: who is in a group call, and who may do what there.
 //! - [`directory`]: where actors are found; it starts them on demand, puts them to sleep, and brings them back after a panic.
@@ -70,5 +71,6 @@ pub mod live_stream;
 pub mod memory;
 pub mod observer;
 pub mod port;
+pub mod presence;
 pub mod room;
 pub mod workers;

@@ -169,6 +169,7 @@ pub(super) fn serve(
 
 async fn render(engine: web::Data<Engine>) -> HttpResponse {
     engine.live.measure(engine.relays.viewers());
+    engine.presences.measure();
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-store"))

@@ -336,7 +336,9 @@ impl Hub {
                 let whole = interests.capacity();
                 for place in from..end.min(whole) {
                     let Some(Interest { socket, order }) = interests.get_mut(place) else { continue };
-                    if delivery.except.is_some() && socket.user() == delivery.except {
+                    if let Some(except) = &delivery.except
+                        && socket.user().is_some_and(|user| except.binary_search(&user).is_ok())
+                    {
                         continue;
                     }
                     let held = || Held(delivery.class, delivery.message.clone());

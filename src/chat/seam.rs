@@ -125,6 +125,13 @@ macro_rules! topics {
 
 topics! { ConversationId UserId StreamId }
 
+impl Topic {
+    /// The coming and going of a user, for those who watch them: another topic than the user's own, so nobody hears what is for the user.
+    pub fn presence(of: UserId) -> Topic {
+        Topic(!of.as_uuid().as_u128())
+    }
+}
+
 /// Something for all who subscribed to a topic.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -138,8 +145,8 @@ pub struct Delivery {
     pub slot: Option<u64>,
     /// What is said.
     pub message: Encoded,
-    /// A user whose devices do not get it: nobody is told that they are typing themselves.
-    pub except: Option<UserId>,
+    /// Users whose devices do not get it, in the order of their ids: who is typing, and those they have a block with.
+    pub except: Option<Arc<[UserId]>>,
 }
 
 /// The device has left.

@@ -11,7 +11,9 @@ pub use from_device::{
     React, Read, Refresh, Refused, RoomRequest, Typing, Unwatch, Watch, read,
 };
 pub(super) use to_device::goodbye;
-pub use to_device::{Answer, Entry, Limits, PresenceOf, PresenceState, Push, ToDevice, answer, push, refuse};
+pub use to_device::{
+    Answer, Counted, Entry, Limits, PresenceOf, PresenceState, Push, ToDevice, answer, push, refuse,
+};
 
 /// The subprotocol, as the handshake names it.
 pub const SUBPROTOCOL: &str = "nova.v1";

@@ -3,6 +3,8 @@
 //! The same for REST and for the socket, so a retry over the other door is known as the same message: the content hash is of the body
 //! made here, in which every field has its place and absent ones are left out.
 
+mod place;
+
 use std::sync::Arc;
 
 use nova_actors::conversation::{CLIENT_MSG_ID_CHARS_MAX, ContentHash, EntryKind, NewEntry, Role, Seq};
@@ -12,8 +14,10 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::rest::instant;
 use crate::store::members::Change;
+use place::{check_location, check_movement};
+
+pub use place::{Location, LocationScope, Movement};
 
 /// The longest text of a message, in bytes. With the rest of a body it stays below the 64 KiB of a socket's message.
 pub const TEXT_BYTES_MAX: usize = 32 << 10;
@@ -27,8 +31,6 @@ pub const WAVEFORM_CHARS_MAX: usize = 512;
 pub const EMOJI_BYTES_MAX: usize = 64;
 /// The longest title, in characters.
 pub const TITLE_CHARS_MAX: usize = 100;
-/// A position is shown live for a day at most.
-const LIVE_LOCATION_MAX: time::Duration = time::Duration::hours(24);
 
 /// What a message is made of. At least one of text, attachments and location is there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -110,44 +112,6 @@ pub(crate) enum AttachmentText {
     },
 }
 
-/// A place, for whom and until when.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Location {
-    /// Degrees north.
-    #[schema(minimum = -90, maximum = 90)]
-    pub latitude: f64,
-    /// Degrees east.
-    #[schema(minimum = -180, maximum = 180)]
-    pub longitude: f64,
-    /// Radius of the circle it lies in, metres.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, nullable = false)]
-    pub accuracy_m: Option<f64>,
-    /// Who is shown it.
-    #[serde(default)]
-    pub scope: LocationScope,
-    /// Those who are shown it when the scope is `members`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>, max_items = 100)]
-    pub members: Vec<UserId>,
-    /// Until when it is shown; then it is gone from everywhere. Without it, until it is deleted.
-    #[serde(default, with = "instant::option", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub until: Option<OffsetDateTime>,
-}
-
-/// Who is shown a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LocationScope {
-    /// Everybody in the conversation.
-    #[default]
-    Conversation,
-    /// Those who are named, and nobody else.
-    Members,
-}
-
 /// What is to be appended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Draft {
@@ -159,6 +123,13 @@ pub enum Draft {
         target: Seq,
         /// The text.
         text: String,
+    },
+    /// A live position that moves, or ends.
+    Move {
+        /// The message it came in, by number.
+        target: Seq,
+        /// Where to.
+        movement: Movement,
     },
     /// A message taken back.
     Delete {
@@ -202,6 +173,16 @@ struct MessageBody<'a> {
 }
 
 impl Draft {
+    /// Another text for a message, or where its live position has moved to; one of the two.
+    pub fn edit(target: Seq, text: Option<String>, location: Option<Movement>) -> Result<Draft, Invalid> {
+        match (text, location) {
+            (Some(text), None) => Ok(Draft::Edit { target, text }),
+            (None, Some(movement)) => Ok(Draft::Move { target, movement }),
+            (None, None) => Err(Invalid::new("text", "is missing, and no location is there")),
+            (Some(_), Some(_)) => Err(Invalid::new("location", "and text exclude each other")),
+        }
+    }
+
     /// The entry to append, once everything in it is as it must be.
     pub fn entry(
         &self,
@@ -222,6 +203,12 @@ impl Draft {
                 check_text("text", words, TEXT_BYTES_MAX)?;
                 check_target(*target)?;
                 let body = text(&serde_json::json!({ "target": target, "text": words }));
+                (EntryKind::Edit, Some(*target), None, body)
+            }
+            Draft::Move { target, movement } => {
+                check_movement(movement)?;
+                check_target(*target)?;
+                let body = text(&serde_json::json!({ "target": target, "location": movement }));
                 (EntryKind::Edit, Some(*target), None, body)
             }
             Draft::Delete { target } => {
@@ -292,6 +279,11 @@ pub fn created_entry(
 /// The title of a group changed.
 pub fn title_entry(conversation: ConversationId, actor: UserId, title: Option<&str>) -> NewEntry {
     own(conversation, actor, EntryKind::Title, &serde_json::json!({ "title": title }))
+}
+
+/// What a moderator did in the chat of a stream.
+pub fn moderated_entry(conversation: ConversationId, actor: UserId, what: &serde_json::Value) -> NewEntry {
+    own(conversation, actor, EntryKind::Live, what)
 }
 
 /// An entry of the engine's own making; its key is new, because it is written in the transaction that makes it true.
@@ -402,29 +394,6 @@ fn check_attachment(attachment: &Attachment) -> Result<(), Invalid> {
             "attachments",
             format!("a waveform is base64 of at most {WAVEFORM_CHARS_MAX} characters"),
         ));
-    }
-    Ok(())
-}
-
-fn check_location(location: &Location, now: OffsetDateTime) -> Result<(), Invalid> {
-    let within = |value: f64, limit: f64| value.is_finite() && value.abs() <= limit;
-    if !within(location.latitude, 90.0) || !within(location.longitude, 180.0) {
-        return Err(Invalid::new("location", "must be a place on Earth, in degrees"));
-    }
-    if location.accuracy_m.is_some_and(|metres| !(0.0..=40_000_000.0).contains(&metres)) {
-        return Err(Invalid::new("location", "must have an accuracy in metres"));
-    }
-    match (location.scope, location.members.len()) {
-        (LocationScope::Conversation, 0) | (LocationScope::Members, 1..=MENTIONS_MAX) => {}
-        (LocationScope::Conversation, _) => {
-            return Err(Invalid::new("location", "names members only when its scope is `members`"));
-        }
-        (LocationScope::Members, _) => {
-            return Err(Invalid::new("location", format!("must name 1 to {MENTIONS_MAX} members")));
-        }
-    }
-    if location.until.is_some_and(|until| until <= now || until > now + LIVE_LOCATION_MAX) {
-        return Err(Invalid::new("location", "must end within the next 24 hours"));
     }
     Ok(())
 }

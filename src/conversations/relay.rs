@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use nova_actors::conversation::order::{Missing, Order};
+use nova_actors::conversation::sample::Sampler;
 use nova_actors::conversation::{Entry, EntryKind, Seq, Top};
 use nova_actors::id::{ConversationId, NodeId, UserId};
 use nova_actors::port::{self, Bus, BusEvent, MessageLog};
@@ -24,12 +25,14 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::blocks::Blocks;
 use super::talk::Following;
 use crate::chat::Door;
 use crate::chat::encoded::{Class, Encoded};
 use crate::chat::seam::{Delivery, DeviceHandle, Topic};
 use crate::chat::wire::{self, Push};
 use crate::journal::{Committed, Journal};
+use crate::telemetry::Metrics;
 
 /// What may wait for the relay. When full, what was committed is not told but found by comparing, as soon as there is room again.
 const RELAY_LEN_MAX: usize = 16_384;
@@ -56,14 +59,21 @@ pub struct Relay {
     following: Arc<Following>,
     /// Who became a member of something: their devices are to follow it.
     joined: broadcast::Sender<UserId>,
+    /// Between whom a block came or went.
+    blocked: broadcast::Sender<Blocked>,
+    blocks: Blocks,
+    door: Arc<OnceLock<Door>>,
     node: NodeId,
 }
+
+/// Between whom a block came or went; `None` when it may be anybody.
+pub type Blocked = Option<(UserId, UserId)>;
 
 /// What the relay is told.
 enum Told {
     Committed(Vec<Arc<Entry>>),
     Reached(ConversationId, Top),
-    Follow { conversation: ConversationId, top: Seq },
+    Follow { conversation: ConversationId, top: Seq, is_live: bool },
     Unfollow { conversation: ConversationId },
     Heard(About, BusEvent),
     Read { conversation: ConversationId, missing: Missing, found: Option<nova_actors::conversation::Range> },
@@ -96,10 +106,16 @@ enum What {
         user: UserId,
         delivered: Option<Seq>,
         read: Option<Seq>,
+        hidden_from: Arc<[UserId]>,
     },
     Typing {
         user: UserId,
         on: bool,
+        hidden_from: Arc<[UserId]>,
+    },
+    Blocked {
+        one: UserId,
+        other: UserId,
     },
     Left {
         conversation: ConversationId,
@@ -118,21 +134,37 @@ impl Relay {
         bus: Arc<dyn Bus>,
         journal: OnceLockJournal,
         door: Arc<OnceLock<Door>>,
+        blocks: Blocks,
+        metrics: Metrics,
     ) -> Relay {
         let (told, hears) = mpsc::channel(RELAY_LEN_MAX);
         let (outgoing, publishes) = mpsc::channel(OUTGOING_LEN_MAX);
         let joined = broadcast::Sender::new(JOINED_LEN_MAX);
-        let relay = Relay { told, outgoing, lost: Arc::default(), following: Arc::default(), joined, node };
+        let blocked = broadcast::Sender::new(JOINED_LEN_MAX);
+        let relay = Relay {
+            told,
+            outgoing,
+            lost: Arc::default(),
+            following: Arc::default(),
+            joined,
+            blocked,
+            blocks,
+            door,
+            node,
+        };
         let state = State {
             node,
             bus: bus.clone(),
             journal,
-            door,
+            door: relay.door.clone(),
             followed: HashMap::new(),
             told: relay.told.downgrade(),
             lost: relay.lost.clone(),
             following: relay.following.clone(),
             joined: relay.joined.clone(),
+            blocked: relay.blocked.clone(),
+            blocks: relay.blocks.clone(),
+            metrics,
             reads: JoinSet::new(),
         };
         tokio::spawn(state.run(hears));
@@ -151,10 +183,20 @@ impl Relay {
         self.joined.subscribe()
     }
 
+    /// Hears between whom a block came or went, on whichever node.
+    pub fn hear_blocked(&self) -> broadcast::Receiver<Blocked> {
+        self.blocked.subscribe()
+    }
+
     /// Somebody on this node follows a conversation, which had come to `top` before; what comes after goes to the sockets.
     pub async fn follow(&self, conversation: ConversationId, top: Seq) {
         // The relay ends with the node.
-        let _ended = self.told.send(Told::Follow { conversation, top }).await.is_err();
+        let _ended = self.told.send(Told::Follow { conversation, top, is_live: false }).await.is_err();
+    }
+
+    /// As [`Self::follow`], for the chat of a stream: a sample of what is said goes to the sockets that can take it.
+    pub async fn follow_live(&self, conversation: ConversationId, top: Seq) {
+        let _ended = self.told.send(Told::Follow { conversation, top, is_live: true }).await.is_err();
     }
 
     /// Somebody does not follow it any more; once for every [`Self::follow`].
@@ -165,20 +207,24 @@ impl Relay {
     /// How far somebody has come, for everybody who follows on any node. A hint: it may be lost.
     pub fn receipt(
         &self,
-        door: &Door,
         of: ConversationId,
         user: UserId,
         delivered: Option<Seq>,
         read: Option<Seq>,
+        hidden_from: Arc<[UserId]>,
     ) {
-        show_receipt(door, of, user, delivered, read);
-        self.say(of, What::Receipt { user, delivered, read });
+        if let Some(door) = self.door.get() {
+            show_receipt(door, of, user, delivered, read, hidden_from.clone());
+        }
+        self.say(of, What::Receipt { user, delivered, read, hidden_from });
     }
 
     /// Somebody writes, or stopped, for everybody who follows on any node. A hint: it may be lost.
-    pub fn typing(&self, door: &Door, of: ConversationId, user: UserId, on: bool) {
-        show_typing(door, of, user, on);
-        self.say(of, What::Typing { user, on });
+    pub fn typing(&self, of: ConversationId, user: UserId, on: bool, hidden_from: Arc<[UserId]>) {
+        if let Some(door) = self.door.get() {
+            show_typing(door, of, user, on, &hidden_from);
+        }
+        self.say(of, What::Typing { user, on, hidden_from });
     }
 
     fn say(&self, of: ConversationId, what: What) {
@@ -228,6 +274,17 @@ impl Committed for Relay {
         self.tell(Told::Left { conversation, user, seq });
         self.say_on(members_topic(), What::Left { conversation, user, seq });
     }
+
+    fn read(&self, conversation: ConversationId, user: UserId, seq: Seq, hidden_from: Arc<[UserId]>) {
+        self.receipt(conversation, user, None, Some(seq), hidden_from);
+    }
+
+    fn blocked(&self, one: UserId, other: UserId) {
+        self.blocks.forget(one, other);
+        // Nobody listening is no error.
+        let _nobody = self.blocked.send(Some((one, other))).is_err();
+        self.say_on(members_topic(), What::Blocked { one, other });
+    }
 }
 
 /// Where nodes tell each other who came and went.
@@ -269,6 +326,8 @@ async fn publish(bus: Arc<dyn Bus>, mut publishes: mpsc::Receiver<(port::Topic, 
 
 struct Followed {
     order: Order<Arc<Entry>>,
+    /// In the chat of a stream: what of it is shown.
+    live: Option<Sampler>,
     followers: usize,
     /// Who is taken out once the entry that tells of it was shown.
     leaving: Vec<(Seq, UserId)>,
@@ -285,6 +344,9 @@ struct State {
     lost: Arc<AtomicBool>,
     following: Arc<Following>,
     joined: broadcast::Sender<UserId>,
+    blocked: broadcast::Sender<Blocked>,
+    blocks: Blocks,
+    metrics: Metrics,
     /// Reads and comparisons under way; they end with the relay.
     reads: JoinSet<()>,
 }
@@ -326,7 +388,7 @@ impl State {
                 }
             }
             Told::Reached(conversation, top) => self.heard_of(conversation, top).await,
-            Told::Follow { conversation, top } => self.follow(conversation, top),
+            Told::Follow { conversation, top, is_live } => self.follow(conversation, top, is_live),
             Told::Unfollow { conversation } => self.unfollow(conversation),
             Told::Heard(about, BusEvent::Message(payload)) => self.heard(about, &payload).await,
             Told::Heard(about, BusEvent::Gap) => self.look_again(about),
@@ -340,17 +402,17 @@ impl State {
         }
     }
 
-    fn follow(&mut self, conversation: ConversationId, top: Seq) {
+    fn follow(&mut self, conversation: ConversationId, top: Seq, is_live: bool) {
         if let Some(followed) = self.followed.get_mut(&conversation) {
             followed.followers += 1;
             return;
         }
         let about = About::Conversation(conversation);
         let subscription = tokio::spawn(subscribe(self.bus.clone(), about, self.told.clone())).abort_handle();
-        self.followed.insert(
-            conversation,
-            Followed { order: Order::after(top), followers: 1, leaving: Vec::new(), subscription },
-        );
+        let live = is_live.then(|| Sampler::new(tokio::time::Instant::now()));
+        let order = Order::after(top);
+        let followed = Followed { order, live, followers: 1, leaving: Vec::new(), subscription };
+        self.followed.insert(conversation, followed);
     }
 
     fn unfollow(&mut self, conversation: ConversationId) {
@@ -378,6 +440,8 @@ impl State {
                 for user in users {
                     let _nobody = self.joined.send(user).is_err();
                 }
+                self.blocks.forget_all();
+                let _nobody = self.blocked.send(None).is_err();
             }
         }
     }
@@ -406,10 +470,16 @@ impl State {
                     Entry { conversation: of, epoch, seq, kind, sender, at, client_msg_id, body, visible_to };
                 self.offer(Arc::new(entry)).await;
             }
-            (About::Conversation(of), What::Receipt { user, delivered, read }) => {
-                show_receipt(door, of, user, delivered, read);
+            (About::Conversation(of), What::Receipt { user, delivered, read, hidden_from }) => {
+                show_receipt(door, of, user, delivered, read, hidden_from);
             }
-            (About::Conversation(of), What::Typing { user, on }) => show_typing(door, of, user, on),
+            (About::Conversation(of), What::Typing { user, on, hidden_from }) => {
+                show_typing(door, of, user, on, &hidden_from);
+            }
+            (_, What::Blocked { one, other }) => {
+                self.blocks.forget(one, other);
+                let _nobody = self.blocked.send(Some((one, other))).is_err();
+            }
             (_, What::Joined { users }) => {
                 for user in users {
                     let _nobody = self.joined.send(user).is_err();
@@ -486,8 +556,18 @@ impl State {
     /// Gives the sockets what may go, and has read what is missing.
     async fn show(&mut self, conversation: ConversationId, entries: Vec<Arc<Entry>>) {
         if let Some(door) = self.door.get() {
+            let mut live = self.followed.get_mut(&conversation).and_then(|followed| followed.live.as_mut());
             for entry in entries {
-                if entry.visible_to.is_some() {
+                if let Some(sampler) = &mut live {
+                    // What moderators do is not left out by us; a socket that is too far behind loses it with the rest.
+                    let must = matches!(entry.kind, EntryKind::Delete | EntryKind::Live);
+                    // A place that is for some only is for nobody here: viewers are told one by one nowhere.
+                    let shows =
+                        entry.visible_to.is_none() && sampler.shows(tokio::time::Instant::now(), must);
+                    if !shows || door.try_deliver(&live_delivery(&entry)).is_err() {
+                        self.metrics.live_entries_left_out.inc();
+                    }
+                } else if entry.visible_to.is_some() {
                     // Not the same for everybody: every socket reads it as its user may see it.
                     door.announce_top(Topic::from(conversation), entry.seq).await;
                 } else {
@@ -589,7 +669,19 @@ fn delivery(entry: &Entry) -> Delivery {
     }
 }
 
-fn show_receipt(door: &Door, of: ConversationId, user: UserId, delivered: Option<Seq>, read: Option<Seq>) {
+/// In the chat of a stream nobody waits for what is missing: whoever wants it pulls it.
+fn live_delivery(entry: &Entry) -> Delivery {
+    Delivery { seq: None, class: Class::Live, ..delivery(entry) }
+}
+
+fn show_receipt(
+    door: &Door,
+    of: ConversationId,
+    user: UserId,
+    delivered: Option<Seq>,
+    read: Option<Seq>,
+    hidden_from: Arc<[UserId]>,
+) {
     let message = wire::push(&Push::Receipt { conversation: of, user, delivered, read });
     // The latest of one user in one conversation, of one sort, stands for those before.
     let slot =
@@ -600,13 +692,16 @@ fn show_receipt(door: &Door, of: ConversationId, user: UserId, delivered: Option
         class: Class::Receipt,
         slot: Some(slot),
         message,
-        except: None,
+        except: (!hidden_from.is_empty()).then_some(hidden_from),
     };
     // A hint: a worker that is too busy drops it.
     let _busy = door.try_deliver(&delivery).is_err();
 }
 
-fn show_typing(door: &Door, of: ConversationId, user: UserId, on: bool) {
+fn show_typing(door: &Door, of: ConversationId, user: UserId, on: bool, hidden_from: &[UserId]) {
+    // Nobody is told that they are typing themselves.
+    let mut except: Vec<_> = hidden_from.iter().copied().chain([user]).collect();
+    except.sort_unstable();
     let message = wire::push(&Push::Typing { conversation: of, user, on });
     let delivery = Delivery {
         topic: of.into(),
@@ -614,7 +709,7 @@ fn show_typing(door: &Door, of: ConversationId, user: UserId, on: bool) {
         class: Class::Typing,
         slot: None,
         message,
-        except: Some(user),
+        except: Some(except.into()),
     };
     let _busy = door.try_deliver(&delivery).is_err();
 }

@@ -18,7 +18,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Conversations;
 use super::draft::{self, Draft};
+use super::presence::Presences;
 use super::relay::{Relay, encode, wire_entry};
+use super::watch::Watching;
 use crate::chat::Door;
 use crate::chat::encoded::{Class, Encoded};
 use crate::chat::goodbye::Goodbye;
@@ -68,6 +70,8 @@ pub struct Talk(Arc<Inner>);
 struct Inner {
     conversations: Conversations,
     relay: Relay,
+    presences: Presences,
+    watching: Watching,
     following: Arc<Following>,
     door: Arc<OnceLock<Door>>,
     clock: Arc<dyn Clock>,
@@ -80,11 +84,22 @@ impl Talk {
     pub fn start(
         conversations: Conversations,
         relay: Relay,
+        presences: Presences,
+        watching: Watching,
         door: Arc<OnceLock<Door>>,
         clock: Arc<dyn Clock>,
     ) -> Talk {
         let following = relay.following();
-        let inner = Inner { conversations, relay, following, door, clock, acks: Mutex::default() };
+        let inner = Inner {
+            conversations,
+            relay,
+            presences,
+            watching,
+            following,
+            door,
+            clock,
+            acks: Mutex::default(),
+        };
         let talk = Talk(Arc::new(inner));
         tokio::spawn(write_acks(Arc::downgrade(&talk.0)));
         tokio::spawn(look_after_joined(Arc::downgrade(&talk.0)));
@@ -228,7 +243,7 @@ impl Talk {
 
     async fn pull(&self, user: UserId, pull: wire::Pull) -> Result<Answer, ApiError> {
         let conversations = &self.0.conversations;
-        conversations.role(pull.conversation, user).await?;
+        conversations.reader(pull.conversation, user).await?;
         let range = conversations.journal.range(pull.conversation, pull.after, pull.limit).await;
         let range = range.map_err(|error| ApiError::unavailable(error, Duration::from_secs(2)))?;
         let range = range.ok_or(Code::NotAMember)?;
@@ -246,14 +261,32 @@ impl Talk {
         Ok(Answer::Entries { conversation: pull.conversation, epoch, entries, top: range.top.seq, recovered })
     }
 
-    async fn read(&self, user: UserId, read: wire::Read) -> Result<(), ApiError> {
-        let conversations = &self.0.conversations;
-        let marked = conversations.store.mark_read(read.conversation, user, read.seq).await?;
-        let (seq, moved) = marked.ok_or(Code::NotAMember)?;
-        if let (true, Some(door)) = (moved, self.0.door.get()) {
-            self.0.relay.receipt(door, read.conversation, user, None, Some(seq));
+    /// Tells those who follow that somebody writes; a hint, which is not worth a second try.
+    fn typing(&self, user: UserId, typing: wire::Typing) -> Hearing {
+        let wire::Typing { conversation, on } = typing;
+        let blocks = self.0.conversations.blocks().clone();
+        if let Some(hidden_from) = blocks.known(user) {
+            self.0.relay.typing(conversation, user, on, hidden_from);
+            return Hearing::Now(Ok(None));
         }
-        Ok(())
+        let relay = self.0.relay.clone();
+        Hearing::Later(Box::pin(async move {
+            if let Ok(hidden_from) = blocks.of(user).await {
+                relay.typing(conversation, user, on, hidden_from);
+            }
+            Ok(None)
+        }))
+    }
+
+    async fn presence(&self, device: &DeviceHandle, asked: wire::Presence) -> Result<Answer, ApiError> {
+        let wire::Presence { watch, conversations: mut counted } = asked;
+        counted.sort_unstable();
+        counted.dedup();
+        for conversation in &counted {
+            self.0.conversations.role(*conversation, device.user()).await?;
+        }
+        let (users, conversations) = self.0.presences.watch(device, watch, counted).await?;
+        Ok(Answer::Presence { users, conversations })
     }
 }
 
@@ -269,14 +302,16 @@ impl Inner {
             tracing::warn!(%error, "acknowledgements were not written");
             return;
         }
-        let Some(door) = self.door.get() else { return };
         let mut delivered = BTreeMap::new();
         for ((_, of), (user, seq)) in acks {
             let reached = delivered.entry((of, user)).or_insert(seq);
             *reached = seq.max(*reached);
         }
         for ((of, user), seq) in delivered {
-            self.relay.receipt(door, of, user, Some(seq), None);
+            // A hint; whoever looks the members up finds it.
+            if let Ok(hidden_from) = self.conversations.blocks.of(user).await {
+                self.relay.receipt(of, user, Some(seq), None, hidden_from);
+            }
         }
     }
 }
@@ -378,6 +413,7 @@ impl Deciders for Talk {
                 |resume: &Resume| Some(resume.top - resume.cursor).filter(|len| *len <= REPLAY_LEN_MAX);
             let queue = resumes.iter().filter_map(waits).sum();
             live.0.following.lock().insert(device.session(), HashSet::new());
+            live.0.presences.came(&device);
             let then = async move {
                 // A device that has left needs nothing more.
                 let _: Result<(), Gone> = async {
@@ -402,12 +438,10 @@ impl Deciders for Talk {
             }
             FromDevice::Edit(edit) => {
                 let id = edit.client_msg_id.unwrap_or_else(|| new_key("edit"));
-                self.send(
-                    device,
-                    edit.conversation,
-                    id,
-                    &Draft::Edit { target: edit.target, text: edit.text },
-                )
+                match Draft::edit(edit.target, edit.text, edit.location) {
+                    Ok(draft) => self.send(device, edit.conversation, id, &draft),
+                    Err(invalid) => Hearing::Now(Err(refused(&invalid.into()))),
+                }
             }
             FromDevice::Delete(delete) => {
                 let id = delete.client_msg_id.unwrap_or_else(|| format!("delete-{}", delete.target));
@@ -427,13 +461,12 @@ impl Deciders for Talk {
                 Hearing::Now(Ok(None))
             }
             FromDevice::Read(read) => Hearing::Later(Box::pin(async move {
-                live.read(user, read).await.map(|()| None).map_err(|error| refused(&error))
+                let read = live.0.conversations.read(read.conversation, user, read.seq).await;
+                read.map(|_| None).map_err(|error| refused(&error))
             })),
             FromDevice::Typing(typing) => {
-                if let (true, Some(door)) =
-                    (self.0.following.has(device.session(), typing.conversation), self.0.door.get())
-                {
-                    self.0.relay.typing(door, typing.conversation, user, typing.on);
+                if self.0.following.has(device.session(), typing.conversation) {
+                    return self.typing(user, typing);
                 }
                 Hearing::Now(Ok(None))
             }
@@ -443,9 +476,27 @@ impl Deciders for Talk {
             FromDevice::Ping(_) => Hearing::Now(Ok(Some(Answer::Pong { at: self.0.clock.now() }))),
             FromDevice::Connect(_) | FromDevice::Refresh(_) => Hearing::Now(Err(Code::Conflict.into())),
             // Decided elsewhere, where there is somebody who decides it.
-            FromDevice::Presence(_) | FromDevice::Watch(_) | FromDevice::Unwatch(_) | FromDevice::Room(_) => {
-                Hearing::Now(Err(Code::NotFound.into()))
+            FromDevice::Presence(asked) => {
+                let device = device.clone();
+                Hearing::Later(Box::pin(async move {
+                    live.presence(&device, asked).await.map(Some).map_err(|error| refused(&error))
+                }))
             }
+            FromDevice::Watch(watch) => {
+                let device = device.clone();
+                Hearing::Later(Box::pin(async move {
+                    let watching = live.0.watching.watch(&device, watch.stream).await;
+                    watching.map(Some).map_err(|error| refused(&error))
+                }))
+            }
+            FromDevice::Unwatch(unwatch) => {
+                let device = device.clone();
+                Hearing::Later(Box::pin(async move {
+                    live.0.watching.unwatch(&device, unwatch.stream).await;
+                    Ok(None)
+                }))
+            }
+            FromDevice::Room(_) => Hearing::Now(Err(Code::NotFound.into())),
         }
     }
 
@@ -461,8 +512,10 @@ impl Deciders for Talk {
 
     fn closed(&self, device: &DeviceHandle) {
         let follows = self.0.following.lock().remove(&device.session()).unwrap_or_default();
-        let relay = self.0.relay.clone();
+        self.0.presences.went(device);
+        let (relay, watching, session) = (self.0.relay.clone(), self.0.watching.clone(), device.session());
         actix_rt::spawn(async move {
+            watching.closed(session).await;
             for conversation in follows {
                 relay.unfollow(conversation).await;
             }

@@ -13,7 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::page::Limit;
 use super::{Json, Path, Query, instant};
 use crate::conversations::Conversations;
-use crate::conversations::draft::{Attachment, AttachmentText, Draft, Location, Message, MessageKind};
+use crate::conversations::draft::{
+    Attachment, AttachmentText, Draft, Location, Message, MessageKind, Movement,
+};
 use crate::error::{ApiError, Code, Problem};
 use crate::identity::Caller;
 use crate::store::entries::Which;
@@ -181,7 +183,8 @@ impl Sent {
     responses(
         (status = 201, description = "It stands in the log", body = Sent),
         (status = 200, description = "It stood there before", body = Sent),
-        (status = 403, description = "`not_a_member`, `unreachable`: one has blocked the other", body = Problem),
+        (status = 403, description = "`not_a_member`, `unreachable`: one has blocked the other, `timed_out`: by a moderator of this chat", body = Problem),
+        (status = 429, description = "`slow_mode`: too soon after the message before, in the chat of a stream", body = Problem),
         (status = 404, description = "`no_such_target`: what it answers is not there", body = Problem),
         (status = 422, description = "`idempotency_mismatch`: this `client_msg_id` was another message, `invalid_fields`", body = Problem),
         (status = 503, description = "`overloaded`, `unavailable`: send it again, with the same `client_msg_id`", body = Problem),
@@ -201,7 +204,7 @@ pub(super) async fn send(
     Ok(response.json(Sent::new(path.0, client_msg_id, &sent)))
 }
 
-/// Another text for a message.
+/// Another text for a message, or where its live position has moved to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditMessage {
@@ -209,11 +212,16 @@ pub(super) struct EditMessage {
     #[schema(min_length = 1, max_length = 64)]
     client_msg_id: String,
     /// The text.
-    #[schema(max_length = 32768)]
-    text: String,
+    #[serde(default)]
+    #[schema(max_length = 32768, nullable = false)]
+    text: Option<String>,
+    /// In its place: where a live position has moved to, or `{"ended": true}`. For whom and until when it is shown stays as it was.
+    #[serde(default)]
+    #[schema(nullable = false)]
+    location: Option<Movement>,
 }
 
-/// Changes the text of a message the caller sent; the change is an entry of its own.
+/// Changes the text of a message the caller sent, or moves or ends its live position; the change is an entry of its own.
 #[utoipa::path(
     patch, path = "/v1/conversations/{conversation}/messages/{seq}", tag = "conversations", security(("bearer" = [])),
     params(
@@ -224,7 +232,7 @@ pub(super) struct EditMessage {
     responses(
         (status = 200, description = "The entry that changed it", body = Sent),
         (status = 403, description = "`not_a_member`, `not_yours`, `unreachable`", body = Problem),
-        (status = 404, description = "`no_such_target`", body = Problem),
+        (status = 404, description = "`no_such_target`, also: its live position has ended", body = Problem),
         (status = 409, description = "`target_deleted`", body = Problem),
     )
 )]
@@ -235,8 +243,9 @@ pub(super) async fn edit(
     body: Json<EditMessage>,
 ) -> Result<web::Json<Sent>, ApiError> {
     let Path((id, target)) = path;
-    let EditMessage { client_msg_id, text } = body.0;
-    let sent = conversations.send(id, caller.user, &client_msg_id, &Draft::Edit { target, text }).await?;
+    let EditMessage { client_msg_id, text, location } = body.0;
+    let draft = Draft::edit(target, text, location)?;
+    let sent = conversations.send(id, caller.user, &client_msg_id, &draft).await?;
     Ok(web::Json(Sent::new(id, client_msg_id, &sent)))
 }
 

@@ -197,6 +197,8 @@ fn outcome(
         (7, ..) => Outcome::Refused(Refusal::TargetDeleted),
         (8, ..) => Outcome::Refused(Refusal::Blocked),
         (9, ..) => Outcome::Again,
+        (10, ..) => Outcome::Refused(Refusal::TooSoon { until: at }),
+        (11, ..) => Outcome::Refused(Refusal::TimedOut { until: at }),
         _ => return Err(corrupt(format!("append_entries answered {status}"))),
     })
 }

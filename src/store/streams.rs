@@ -161,6 +161,7 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
+        super::stream_chats::add_stream_chat(&mut tx, new.id, new.owner, new.now).await?;
         tx.commit().await?;
         Ok(row.stream(new.now))
     }

@@ -73,6 +73,10 @@ metrics! {
     ws_shed: IntCounterVec = "nova_ws_shed_total" ["class"] "Messages dropped for devices that are too far behind.";
     ws_would_block: IntCounter = "nova_ws_write_would_block_total" [] "Writes that found the socket full.";
     ws_holes: IntCounter = "nova_ws_holes_total" [] "Deliveries that were missed on the way to a socket, and replayed.";
+    presence_users: IntGaugeVec = "nova_presence_users" ["where"] "Users who are online: with a socket here, and everywhere as this node knows it.";
+    presence_watched: IntGauge = "nova_presence_watched" [] "Users whose presence somebody on this node watches.";
+    presence_changes: IntCounter = "nova_presence_changes_total" [] "Comings and goings told to those who watch.";
+    live_entries_left_out: IntCounter = "nova_live_entries_left_out_total" [] "Entries of chats beside streams that were not shown here: too many at once, or a worker too busy.";
     dependency_up: IntGaugeVec = "nova_dependency_up" ["dependency"] "1 while a dependency answers, else 0.";
     dependency_check_duration: HistogramVec = "nova_dependency_check_duration_seconds" ["dependency"] "How long a dependency took to answer its check.";
     entries: IntCounterVec = "nova_entries_total" ["kind"] "Entries appended to conversations through the journal.";

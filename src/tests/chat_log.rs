@@ -27,6 +27,10 @@ impl Committed for Told {
     fn joined(&self, _: &[UserId]) {}
 
     fn left(&self, _: ConversationId, _: UserId, _: Seq) {}
+
+    fn read(&self, _: ConversationId, _: UserId, _: Seq, _: Arc<[UserId]>) {}
+
+    fn blocked(&self, _: UserId, _: UserId) {}
 }
 
 /// A user who never logs in.

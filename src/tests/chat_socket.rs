@@ -19,23 +19,23 @@ use crate::program::Program;
 use crate::services::{self, Redis};
 
 /// A device that is connected, and what it has seen of one conversation.
-struct Device {
-    socket: WebSocketStream<tokio::net::TcpStream>,
+pub struct Device {
+    pub socket: WebSocketStream<tokio::net::TcpStream>,
     next_ref: u64,
     /// Entries in the order in which they came.
-    entries: Vec<Value>,
+    pub entries: Vec<Value>,
     /// Everything else that was pushed.
-    pushes: Vec<Value>,
+    pub pushes: Vec<Value>,
 }
 
 impl Device {
     /// Connects with a token; what waits is not read yet.
-    async fn connects(app: &TestApp, token: &str) -> Device {
+    pub async fn connects(app: &TestApp, token: &str) -> Device {
         Device::dials(app.http_addr, token).await
     }
 
     /// Connects to whatever listens there.
-    async fn dials(addr: std::net::SocketAddr, token: &str) -> Device {
+    pub async fn dials(addr: std::net::SocketAddr, token: &str) -> Device {
         let mut request = format!("ws://{addr}/v1/ws").into_client_request().expect("a request");
         request.headers_mut().insert("sec-websocket-protocol", "nova.v1".parse().expect("a header"));
         let stream = tokio::net::TcpStream::connect(addr).await.expect("connects");
@@ -47,18 +47,18 @@ impl Device {
     }
 
     /// Connects and reads until its queue is empty; how many waited.
-    async fn returns(app: &TestApp, token: &str) -> (Device, u64) {
+    pub async fn returns(app: &TestApp, token: &str) -> (Device, u64) {
         let mut device = Device::connects(app, token).await;
         let drained = device.hears("drained").await;
         (device, drained["count"].as_u64().expect("a number"))
     }
 
-    async fn tells(&mut self, message: Value) {
+    pub async fn tells(&mut self, message: Value) {
         self.socket.send(Message::text(message.to_string())).await.expect("sent");
     }
 
     /// Asks, and waits for the answer; what is pushed meanwhile is kept.
-    async fn asks(&mut self, mut request: Value) -> Value {
+    pub async fn asks(&mut self, mut request: Value) -> Value {
         self.next_ref += 1;
         let reference = self.next_ref;
         request["ref"] = reference.into();
@@ -73,7 +73,7 @@ impl Device {
     }
 
     /// Takes one message: an answer is given back, a push is kept.
-    async fn takes(&mut self) -> Option<Value> {
+    pub async fn takes(&mut self) -> Option<Value> {
         let next = tokio::time::timeout(Duration::from_secs(20), self.socket.next());
         match next.await.expect("something within 20 s").expect("not the end").expect("readable") {
             Message::Text(words) => {
@@ -91,7 +91,7 @@ impl Device {
     }
 
     /// Waits for a push of a kind, and takes it away.
-    async fn hears(&mut self, kind: &str) -> Value {
+    pub async fn hears(&mut self, kind: &str) -> Value {
         loop {
             if let Some(at) = self.pushes.iter().position(|push| push["type"] == kind) {
                 return self.pushes.remove(at);
@@ -101,14 +101,14 @@ impl Device {
     }
 
     /// Says something; its number.
-    async fn says(&mut self, conversation: &str, words: &str) -> u64 {
+    pub async fn says(&mut self, conversation: &str, words: &str) -> u64 {
         let key = uuid::Uuid::now_v7().to_string();
         let sent = self.sends(conversation, &key, words).await;
         assert_eq!((&sent["type"], &sent["duplicate"]), (&json!("sent"), &json!(false)), "{sent}");
         sent["seq"].as_u64().expect("a number")
     }
 
-    async fn sends(&mut self, conversation: &str, key: &str, words: &str) -> Value {
+    pub async fn sends(&mut self, conversation: &str, key: &str, words: &str) -> Value {
         self.asks(
             json!({ "type": "send", "conversation": conversation, "client_msg_id": key, "text": words }),
         )
@@ -116,7 +116,7 @@ impl Device {
     }
 
     /// The numbers of the entries of a conversation as they came, once the one with `seq` has.
-    async fn has_numbers_up_to(&mut self, conversation: &str, seq: u64) -> Vec<u64> {
+    pub async fn has_numbers_up_to(&mut self, conversation: &str, seq: u64) -> Vec<u64> {
         loop {
             let of = self.entries.iter().filter(|entry| entry["conversation"] == conversation);
             let seqs: Vec<u64> = of.map(|entry| entry["seq"].as_u64().expect("a number")).collect();
@@ -128,7 +128,7 @@ impl Device {
     }
 
     /// The words it was shown, in the order in which they came, once there are as many.
-    async fn has_read_in_order(&mut self, words: &[&str]) {
+    pub async fn has_read_in_order(&mut self, words: &[&str]) {
         loop {
             let read: Vec<_> =
                 self.entries.iter().filter_map(|entry| entry["body"]["text"].as_str()).collect();
@@ -140,11 +140,11 @@ impl Device {
         }
     }
 
-    async fn acks(&mut self, conversation: &str, seq: u64) {
+    pub async fn acks(&mut self, conversation: &str, seq: u64) {
         self.tells(json!({ "type": "ack", "conversation": conversation, "seq": seq })).await;
     }
 
-    async fn leaves(mut self) {
+    pub async fn leaves(mut self) {
         self.socket.close(None).await.expect("closes");
     }
 }

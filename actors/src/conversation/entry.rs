@@ -156,6 +156,18 @@ pub enum Refusal {
     /// In a direct conversation, one of the two has blocked the other.
     #[error("one has blocked the other")]
     Blocked,
+    /// In the chat of a stream: too soon after the message before.
+    #[error("too soon after the message before")]
+    TooSoon {
+        /// When it is time.
+        until: OffsetDateTime,
+    },
+    /// In the chat of a stream: a moderator has said so.
+    #[error("timed out")]
+    TimedOut {
+        /// Until when.
+        until: OffsetDateTime,
+    },
 }
 
 /// Why an append has no answer.

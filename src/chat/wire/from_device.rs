@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use crate::conversations::draft::Movement;
 use crate::error::Code;
 
 /// Characters of a `client_msg_id`: a UUID and something to spare.
@@ -23,8 +24,10 @@ const MENTIONS_MAX: usize = 100;
 const ATTACHMENTS_MAX: usize = 20;
 /// Bytes of a voice message's waveform, as base64 of one byte per bar.
 const WAVEFORM_BYTES_MAX: usize = 512;
-/// Users whose presence one connection watches; what is on a screen is far less.
-const WATCHED_MAX: usize = 500;
+/// Users whose presence one connection watches; of more, a conversation's count is told.
+const WATCHED_MAX: usize = 200;
+/// Conversations whose members one connection has counted.
+const COUNTED_MAX: usize = 20;
 /// Conversations on screen.
 const FOCUS_MAX: usize = 50;
 /// Entries of one `pull`.
@@ -222,8 +225,8 @@ pub enum LocationScope {
     Members,
 }
 
-/// `edit {conversation, target, text}`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// `edit {conversation, target, text? | location?}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     /// Where.
@@ -231,7 +234,11 @@ pub struct Edit {
     /// Which message, by sequence.
     pub target: u64,
     /// The new text.
-    pub text: String,
+    #[serde(default)]
+    pub text: Option<String>,
+    /// In its place: where a live position has moved to, or its end.
+    #[serde(default)]
+    pub location: Option<Movement>,
     /// The client's own name of this change.
     #[serde(default)]
     pub client_msg_id: Option<String>,
@@ -311,12 +318,15 @@ pub struct Pull {
     pub limit: u32,
 }
 
-/// `presence {watch}`.
+/// `presence {watch, conversations?}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Presence {
     /// Whose; replaces whoever was watched before.
     pub watch: Vec<UserId>,
+    /// Conversations of which only the number of members who are here is wanted; replaces those before.
+    #[serde(default)]
+    pub conversations: Vec<ConversationId>,
 }
 
 /// `watch {stream}`.
@@ -487,7 +497,7 @@ impl Check for Draft {
 impl Check for Edit {
     fn check(&self) -> Result<(), String> {
         sequence("target", self.target)?;
-        if self.text.is_empty() {
+        if self.text.as_ref().is_some_and(String::is_empty) {
             return Err("text: to take a message back, delete it".to_owned());
         }
         self.client_msg_id.as_deref().map_or(Ok(()), client_msg_id)
@@ -538,7 +548,8 @@ impl Check for Pull {
 
 impl Check for Presence {
     fn check(&self) -> Result<(), String> {
-        at_most("watch", self.watch.len(), WATCHED_MAX)
+        at_most("watch", self.watch.len(), WATCHED_MAX)?;
+        at_most("conversations", self.conversations.len(), COUNTED_MAX)
     }
 }
 

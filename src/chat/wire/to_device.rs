@@ -78,6 +78,9 @@ pub enum Answer {
     Presence {
         /// How each is.
         users: Vec<PresenceOf>,
+        /// How many are here of each conversation that was asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        conversations: Vec<Counted>,
     },
     /// To `watch`.
     Watching {
@@ -146,6 +149,15 @@ pub struct PresenceOf {
     pub last_seen: Option<OffsetDateTime>,
 }
 
+/// How many members of a conversation are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// Which.
+    pub conversation: ConversationId,
+    /// How many.
+    pub online: u64,
+}
+
 /// Here or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +214,8 @@ pub enum Push {
     },
     /// Somebody came or went.
     Presence(PresenceOf),
+    /// How many members of a conversation are here now.
+    Online(Counted),
     /// Something happened elsewhere.
     Notification {
         /// As `GET /v1/notifications` lists it.
@@ -213,6 +227,11 @@ pub enum Push {
         stream: StreamId,
         /// How many.
         count: u64,
+    },
+    /// A stream is not watched any more: a block came between its owner and this user.
+    Unwatched {
+        /// Which.
+        stream: StreamId,
     },
     /// A push whose type and fields its decider chose: `room.event`, `call`. A JSON object with `type`.
     #[serde(untagged)]

@@ -178,7 +178,7 @@ impl Deciders for Crier {
                     class: Class::Typing,
                     slot: None,
                     message: wire::push(&push),
-                    except: Some(device.user()),
+                    except: Some([device.user()].into()),
                 };
                 let taken = crier.0.door.get().expect("the door is open").try_deliver(&delivery);
                 Hearing::Now(taken.map(|()| None).map_err(|_| Refusal::from(Code::Overloaded)))

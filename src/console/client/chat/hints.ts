@@ -99,7 +99,7 @@ export class Presences {
   #cancel = () => {};
 
   /** What fits into one request; those beyond are not watched. */
-  static readonly WATCHED_MAX = 500;
+  static readonly WATCHED_MAX = 200;
 
   constructor(parts: { timers: Timers; ask: (watch: string[]) => Promise<Presence[]>; changed: () => void }) {
     this.#ask = parts.ask;
