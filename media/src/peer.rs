@@ -42,6 +42,8 @@ const REPLAY_WINDOW: usize = 1_024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Without a signed request for so long the participant's consent is gone (RFC 7675 section 5.1).
 const CONSENT_LIMIT: Duration = Duration::from_secs(30);
+/// Datagrams of a ClientHello that are waited for; Chromium's has two, for its keys against quantum computers are large.
+const HELLO_DATAGRAMS_MAX: usize = 4;
 /// The DTLS association outlives changes of address, so it knows only this one.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
@@ -157,8 +159,8 @@ pub enum Failure {
 }
 
 enum Dtls {
-    /// Nothing came yet; what will be listed depends on what the client offers.
-    Waiting,
+    /// The ClientHello is not whole yet; what will be listed depends on what the client offers.
+    Waiting(Vec<BytesMut>),
     Shaking(Box<Endpoint>),
     Done {
         endpoint: Box<Endpoint>,
@@ -196,7 +198,7 @@ impl Peer {
             identity,
             local,
             remote_fingerprint: remote,
-            dtls: Dtls::Waiting,
+            dtls: Dtls::Waiting(Vec::new()),
             remote: None,
             believed: Vec::new(),
             born: now,
@@ -324,8 +326,17 @@ impl Peer {
         now: Instant,
         out: &mut Vec<Transmit>,
     ) -> Input {
-        if matches!(self.dtls, Dtls::Waiting) {
-            let Ok(config) = self.handshake(datagram) else { return Input::Nothing };
+        let mut pieces = Vec::new();
+        if let Dtls::Waiting(waiting) = &mut self.dtls {
+            waiting.push(BytesMut::from(datagram));
+            let offer = SrtpOffer::read(waiting);
+            if offer == SrtpOffer::Unfinished && waiting.len() < HELLO_DATAGRAMS_MAX {
+                return Input::Nothing;
+            }
+            pieces = std::mem::take(waiting);
+            // The last is this one.
+            pieces.pop();
+            let Ok(config) = self.handshake(offer) else { return Input::Nothing };
             let endpoint = Endpoint::new(NOWHERE, TransportProtocol::UDP, Some(Arc::new(config)));
             self.dtls = Dtls::Shaking(Box::new(endpoint));
         }
@@ -333,6 +344,9 @@ impl Peer {
             return Input::Nothing;
         };
         // What cannot be read is not the participant's, or will be repeated.
+        for piece in pieces {
+            let _ = endpoint.read(now, NOWHERE, None, piece);
+        }
         let events = endpoint.read(now, NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default();
         flush(endpoint, from, out);
         let mut input = Input::Nothing;
@@ -348,12 +362,12 @@ impl Peer {
 
     /// AES-GCM is a fraction of the cost of AES-CM with HMAC, but `rtc-dtls` follows the client's order; so the other is listed only
     /// for a client that has nothing else.
-    fn handshake(&self, hello: &[u8]) -> Result<HandshakeConfig, Error> {
+    fn handshake(&self, offer: SrtpOffer) -> Result<HandshakeConfig, Error> {
         let gcm = vec![Offered::Srtp_Aead_Aes_128_Gcm, Offered::Srtp_Aead_Aes_256_Gcm];
-        let profiles = match offers_gcm(hello) {
-            Some(false) => vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80],
-            Some(true) => gcm,
-            None => [gcm, vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80]].concat(),
+        let profiles = match offer {
+            SrtpOffer::Gcm => gcm,
+            SrtpOffer::Other => vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80],
+            SrtpOffer::Unfinished => [gcm, vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80]].concat(),
         };
         let wanted = self.remote_fingerprint;
         let verify = move |certificates: &[Vec<u8>], _: &[_]| match certificates.first() {
@@ -373,7 +387,9 @@ impl Peer {
     }
 
     fn agree(&mut self, now: Instant) -> Result<(), Error> {
-        let Dtls::Shaking(endpoint) = std::mem::replace(&mut self.dtls, Dtls::Waiting) else { return Ok(()) };
+        let Dtls::Shaking(endpoint) = std::mem::replace(&mut self.dtls, Dtls::Waiting(Vec::new())) else {
+            return Ok(());
+        };
         let state = endpoint.get_connection_state(NOWHERE).ok_or(Error::ErrDtlsTransportNotStarted)?;
         let profile = match state.srtp_protection_profile() {
             Offered::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
@@ -467,21 +483,64 @@ fn flush(endpoint: &mut Endpoint, to: SocketAddr, out: &mut Vec<Transmit>) {
     }
 }
 
-/// Whether a ClientHello offers an AES-GCM profile for SRTP (RFC 5764 section 4.1.1, RFC 7714); `None` when it does not say within
-/// this datagram.
-fn offers_gcm(datagram: &[u8]) -> Option<bool> {
+/// What a ClientHello offers for SRTP (RFC 5764 section 4.1.1, RFC 7714).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SrtpOffer {
+    /// AES-GCM among others.
+    Gcm,
+    /// Others only.
+    Other,
+    /// It is not whole yet, or its pieces came out of order.
+    Unfinished,
+}
+
+impl SrtpOffer {
+    /// Reads the datagrams of a ClientHello (RFC 6347 section 4.2.2).
+    fn read(datagrams: &[BytesMut]) -> SrtpOffer {
+        let mut hello = Vec::new();
+        for datagram in datagrams {
+            let mut records = ByteReader::new(datagram);
+            // A datagram holds one record or several.
+            while let Some((len, offset, piece)) = hello_piece(&mut records) {
+                if offset == hello.len() && hello.len() + piece.len() <= len {
+                    hello.extend_from_slice(piece);
+                }
+                if hello.len() == len {
+                    return match offers_gcm(&hello) {
+                        Some(true) => SrtpOffer::Gcm,
+                        _ => SrtpOffer::Other,
+                    };
+                }
+            }
+        }
+        SrtpOffer::Unfinished
+    }
+}
+
+/// The next record, if it is a piece of a ClientHello: the length of the whole, where the piece begins, and the piece.
+fn hello_piece<'a>(records: &mut ByteReader<'a>) -> Option<(usize, usize, &'a [u8])> {
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    let kind = records.u8().ok()?;
+    records.skip(2 + 8).ok()?;
+    let len = usize::from(records.u16().ok()?);
+    let mut record = ByteReader::new(records.take(len).ok()?);
+    if kind != HANDSHAKE || record.u8().ok()? != CLIENT_HELLO {
+        return None;
+    }
+    let whole = usize::try_from(record.u24().ok()?).ok()?;
+    record.skip(2).ok()?;
+    let offset = usize::try_from(record.u24().ok()?).ok()?;
+    let len = usize::try_from(record.u24().ok()?).ok()?;
+    Some((whole, offset, record.take(len).ok()?))
+}
+
+/// Whether a whole ClientHello offers an AES-GCM profile; `None` when it offers none at all.
+fn offers_gcm(hello: &[u8]) -> Option<bool> {
     const USE_SRTP: u16 = 14;
-    let mut reader = ByteReader::new(datagram);
-    // Record: a handshake, version, epoch, sequence, length. Message: a ClientHello, length, sequence, fragment.
-    let is_hello = reader.u8().ok()? == 22 && reader.skip(12).is_ok() && reader.u8().ok()? == 1;
-    if !is_hello {
-        return None;
-    }
-    reader.skip(3 + 2).ok()?;
-    if reader.u24().ok()? != 0 {
-        return None;
-    }
-    reader.skip(3 + 2 + 32).ok()?;
+    let mut reader = ByteReader::new(hello);
+    // Version and random; then session, cookie, cipher suites, compression methods, and the length of the extensions.
+    reader.skip(2 + 32).ok()?;
     for _ in 0..2 {
         let len = usize::from(reader.u8().ok()?);
         reader.skip(len).ok()?;

@@ -238,3 +238,28 @@ fn who_is_silent_is_given_up_with_a_reason() {
     assert_eq!(peer.poll(after(29), &mut Vec::new()), Ok(()));
     assert_eq!(peer.poll(after(31), &mut Vec::new()), Err(Failure::Silent));
 }
+
+#[test]
+fn a_hello_in_pieces_is_waited_for() {
+    let (_, mut client) = pair(Client::fingerprint);
+    let whole = client.outgoing().remove(0);
+    assert_eq!(SrtpOffer::read(std::slice::from_ref(&whole)), SrtpOffer::Gcm);
+    // Record header of 13 bytes, message header of 12, then the body.
+    let body = &whole[25..];
+    let piece = |from: usize, to: usize| {
+        let mut out = whole[..11].to_vec();
+        out.extend_from_slice(&((12 + to - from) as u16).to_be_bytes());
+        out.extend_from_slice(&whole[13..19]);
+        out.extend_from_slice(&(from as u32).to_be_bytes()[1..]);
+        out.extend_from_slice(&((to - from) as u32).to_be_bytes()[1..]);
+        out.extend_from_slice(&body[from..to]);
+        BytesMut::from(out.as_slice())
+    };
+    let (first, second) = (piece(0, 40), piece(40, body.len()));
+    assert_eq!(SrtpOffer::read(std::slice::from_ref(&first)), SrtpOffer::Unfinished);
+    assert_eq!(SrtpOffer::read(&[first.clone(), second.clone()]), SrtpOffer::Gcm);
+    assert_eq!(SrtpOffer::read(&[second, first]), SrtpOffer::Unfinished);
+    for cut in 0..whole.len() {
+        assert_ne!(SrtpOffer::read(&[BytesMut::from(&whole[..cut])]), SrtpOffer::Gcm);
+    }
+}
