@@ -33,7 +33,7 @@ use crate::conversations::watch::Watching;
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
-use crate::live::Live;
+use crate::live::{Live, thumbnails};
 use crate::nodes::{self, Presence, Seal};
 use crate::objects::{Objects, ObjectsRefusal};
 use crate::playback::relay::Relays;
@@ -277,6 +277,10 @@ impl App {
         let attending = AbortOnDrop(tokio::spawn(attending));
         let seal = Seal::new(&identity.derive_key("nodes"), clock.clone());
         let relays = Relays::new(store.clone(), node, seal.clone(), clock.clone(), metrics.clone());
+        if config.live.thumbnail_s > 0 {
+            let period = Duration::from_secs(config.live.thumbnail_s.into());
+            tokio::spawn(thumbnails::keep_taking(live.clone(), config.live.ffmpeg.clone(), period));
+        }
         let sockets = Sockets { plain: rtmp, tls: rtmps };
         let threads = config.live.ingest_thread_count();
         let ingest =
@@ -403,6 +407,7 @@ fn keeping(config: &Config) -> recordings::Settings {
         resume: Duration::from_secs(config.live.stream_resume_s.into()),
         keep: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
         has_peers: config.bus.redis_url.is_some(),
+        ffmpeg: config.live.ffmpeg.clone(),
     }
 }
 

@@ -328,6 +328,14 @@ pub struct LiveConfig {
     #[arg(long, env = "NOVA_PLAYBACK_WAITS_MAX", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub playback_waits_max: u32,
 
+    /// Seconds between two thumbnails of a broadcast; 0 makes none.
+    #[arg(long, env = "NOVA_THUMBNAIL_S", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3_600))]
+    pub thumbnail_s: u16,
+
+    /// The FFmpeg program, which makes pictures of media in processes of its own; without it there are none.
+    #[arg(long, env = "NOVA_FFMPEG", value_name = "PROGRAM", default_value = "ffmpeg")]
+    pub ffmpeg: PathBuf,
+
     /// Days recordings are kept after their broadcast; 0 keeps them until they are deleted.
     #[arg(long, env = "NOVA_RECORDING_DAYS", value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub recording_days: u16,

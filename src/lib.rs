@@ -26,7 +26,7 @@
 //! | [`journal`] | where this node writes the logs of conversations, many entries in one commit |
 //! | [`ingest`] | the RTMP door: broadcasters |
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
-//! | [`live`] | streams on this node, and what their two doors share |
+//! | [`live`] | streams on this node, what their two doors share, and their thumbnails, which child processes make |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`social`] | what people post: what a text says, numbers without hot rows; feeds are in [`store::feeds`] |

@@ -5,6 +5,9 @@
 //!
 //! [`Broadcast`]: nova_actors::live_stream::Broadcast
 
+pub mod still;
+pub mod thumbnails;
+
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -31,6 +34,7 @@ use crate::config::LiveConfig;
 use crate::rest::client;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use thumbnails::Thumbnails;
 
 /// Threads the actors of live streams live on. They hear a few messages a minute; media and viewers are elsewhere.
 const ACTOR_THREADS: usize = 1;
@@ -55,6 +59,8 @@ pub struct Live {
     pub kept: Arc<dyn Streams>,
     /// What is on the air here.
     pub broadcasts: Broadcasts,
+    /// How it looks.
+    pub thumbnails: Thumbnails,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Which streams are this node's.
@@ -102,6 +108,7 @@ impl Live {
             streams: Directory::new(start, directory, workers.clone(), Arc::new(())),
             kept,
             broadcasts,
+            thumbnails: Thumbnails::default(),
             clock,
             claims,
             metrics,

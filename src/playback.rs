@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /live/{stream_id}/index.m3u8                      the multivariant playlist
+//! /live/{stream_id}/thumbnail.jpg                   a picture of it
 //! /live/{stream_id}/{broadcast}/source.m3u8         the media playlist, with blocking reload and delta updates
 //! /live/{stream_id}/{broadcast}/{epoch}/init0.mp4   an init segment
 //! /live/{stream_id}/{broadcast}/{epoch}/7.m4s       a segment
@@ -39,6 +40,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::live::Live;
+use crate::live::thumbnails::Thumbnail;
 use crate::rest::{Context, Path};
 use relay::Source;
 
@@ -82,6 +84,33 @@ pub(crate) async fn index(engine: web::Data<Engine>, path: Path<String>) -> Resu
         .content_type(PLAYLIST)
         .insert_header((header::CACHE_CONTROL, BRIEFLY))
         .body(view.multivariant.clone()))
+}
+
+/// How the broadcast looks, as of some seconds ago.
+#[utoipa::path(
+    get, path = "/live/{stream_id}/thumbnail.jpg", tag = "playback",
+    params(("stream_id" = String, Path, description = "TypeID `stream_…`")),
+    responses(
+        (status = 200, description = "A picture of at most 640 pixels' width", content_type = "image/jpeg", body = Vec<u8>),
+        (status = 404, description = "`not_found`: nothing is on the air under this id, or there is no picture of it yet", body = Problem),
+    )
+)]
+pub(crate) async fn thumbnail(
+    engine: web::Data<Engine>,
+    path: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
+    // Pictures are on the node of the publisher, as is whoever is told of them.
+    let broadcast = engine.live.broadcasts.of(stream).ok_or_else(not_live)?;
+    let thumbnail = engine.live.thumbnails.of(stream);
+    let Thumbnail { jpeg, .. } = thumbnail
+        .filter(|thumbnail| thumbnail.broadcast == broadcast.name())
+        .ok_or_else(|| ApiError::because(Code::NotFound, "there is no picture of this broadcast yet"))?;
+    count(&engine.live, "thumbnail", jpeg.len());
+    Ok(HttpResponse::Ok()
+        .content_type("image/jpeg")
+        .insert_header((header::CACHE_CONTROL, "public, max-age=5"))
+        .body(jpeg))
 }
 
 /// The media playlist.

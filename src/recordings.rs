@@ -17,9 +17,9 @@
 //! - **Deletion** is a mark on the row, at once; the objects follow, and the row goes last, so a crash in between leaves nothing behind.
 
 mod recorder;
-mod thumbnail;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::live::still;
 use crate::objects::{ObjectError, Objects};
 use crate::store::recordings::{Made, Open};
 use crate::store::{Store, StoreError};
@@ -43,6 +44,8 @@ pub use recorder::SEGMENTS_WAITING_MAX;
 pub const PLAYLIST: &str = "index.m3u8";
 /// What its picture is called.
 pub const THUMBNAIL: &str = "thumbnail.jpg";
+/// Of larger segments no picture is made.
+const PICTURED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of segments that wait to be written, over all recordings of the node. They are shared with the live window as long as that
 /// has them; when full, segments are lost to their recordings.
 const WAITING_BYTES_MAX: usize = 256 << 20;
@@ -58,7 +61,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const FOLDER_BYTES: usize = 10;
 
 /// How recordings are treated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// How long a broadcast without a publisher may go on; until then nobody finishes its recording for it.
     pub resume: Duration,
@@ -66,6 +69,8 @@ pub struct Settings {
     pub keep: Option<Duration>,
     /// Other nodes may go on with what this one began.
     pub has_peers: bool,
+    /// The program that makes pictures.
+    pub ffmpeg: PathBuf,
 }
 
 /// The recordings of one node. Clones share them.
@@ -192,10 +197,10 @@ impl Inner {
     /// Makes a picture of the recording, when that can be done; a recording without one is as good.
     async fn picture(&self, open: &Open, (init, segment): &(String, String)) -> bool {
         let read = async |name: &str| {
-            self.objects.read(&path(open.id, &open.folder, name), thumbnail::SOURCE_BYTES_MAX).await
+            self.objects.read(&path(open.id, &open.folder, name), PICTURED_BYTES_MAX).await
         };
         let (Ok(init), Ok(segment)) = (read(init).await, read(segment).await) else { return false };
-        match thumbnail::of(&[init, segment]).await {
+        match still::of(&self.settings.ffmpeg, &[init, segment]).await {
             Ok(picture) => {
                 self.objects.put(&path(open.id, &open.folder, THUMBNAIL), vec![picture]).await.is_ok()
             }

@@ -132,6 +132,7 @@ routes! {
     "/v1/streams/{stream_id}/chat/moderators/{user}": put stream_chat::appoint, delete stream_chat::dismiss;
     "/v1/streams/{stream_id}/chat/timeouts/{user}": put stream_chat::time_out, delete stream_chat::let_write;
     "/live/{stream_id}/index.m3u8": get playback::index;
+    "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
     "/live/{stream_id}/{broadcast}/source.m3u8": get playback::playlist;
     "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
     "/recordings/{recording_id}/index.m3u8": get playback::recorded::recording;

@@ -59,6 +59,10 @@ pub(super) struct StreamBody {
     state: &'static str,
     /// Where it is played, as long as it is live.
     playback_url: String,
+    /// A picture of the broadcast, while it is live and when there is one; another address with each picture.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnail_url: Option<String>,
     /// Who watches now.
     viewers: u32,
     /// The most who watched the broadcast at a time.
@@ -87,7 +91,12 @@ impl StreamBody {
             Some(broadcast) => (broadcast.audience().count(), broadcast.audience().peak()),
             None => (stream.viewers, stream.viewers_peak),
         };
+        let thumbnail = audience.as_ref().and_then(|_| engine.live.thumbnails.of(stream.id));
         StreamBody {
+            thumbnail_url: thumbnail.map(|thumbnail| {
+                let at = thumbnail.at_unix_s;
+                format!("{}/live/{}/thumbnail.jpg?at={at}", engine.public_url(), stream.id)
+            }),
             playback_url: format!("{}/live/{}/index.m3u8", engine.public_url(), stream.id),
             id: stream.id.to_string(),
             owner: stream.owner.to_string(),

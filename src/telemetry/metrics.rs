@@ -97,6 +97,7 @@ metrics! {
     hls_parts: IntCounter = "nova_hls_parts_total" [] "Parts that were cut.";
     hls_part_bytes: IntCounter = "nova_hls_part_bytes_total" [] "Their bytes.";
     hls_part_made: Histogram = "nova_hls_part_made_seconds" [] "From the frame that closes a part to its playlist being there.";
+    thumbnails: IntCounterVec = "nova_thumbnails_total" ["result"] "Pictures of broadcasts that were made, or why they were not.";
     playback_bytes: IntCounterVec = "nova_playback_bytes_total" ["kind"] "Bytes handed to viewers, by what they are.";
     playback_waiting: IntGauge = "nova_playback_waiting" [] "Requests that wait for a part.";
     playback_wait: Histogram = "nova_playback_wait_seconds" [] "How long they waited.";

@@ -30,6 +30,7 @@ mod live_publish;
 mod live_recordings;
 mod live_rules;
 mod live_store;
+mod live_thumbnails;
 mod manner;
 mod nodes;
 mod openapi;

@@ -281,6 +281,15 @@ impl Broadcast {
         self.show(&desk);
     }
 
+    /// The least media that shows what is on the air: an init segment and a part that begins with a keyframe. None of a broadcast
+    /// without pictures.
+    #[must_use]
+    pub fn still(&self) -> Option<[Bytes; 2]> {
+        let desk = lock(&self.desk);
+        desk.video.as_ref().filter(|_| !desk.ended)?;
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).newest_keyframe()
+    }
+
     /// An init segment.
     #[must_use]
     pub fn init(&self, epoch: &str, number: u32) -> Option<Bytes> {

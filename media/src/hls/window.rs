@@ -244,6 +244,14 @@ impl Window {
         })
     }
 
+    /// The init segment and the newest part that begins with a keyframe: enough to show a picture.
+    pub fn newest_keyframe(&self) -> Option<[Bytes; 2]> {
+        self.segments.iter().rev().find_map(|segment| {
+            let part = segment.parts.iter().rev().find(|part| part.independent)?;
+            Some([self.init(&segment.epoch, segment.init)?, part.bytes.clone()])
+        })
+    }
+
     /// Bytes held for this rendition.
     pub fn bytes_held(&self) -> usize {
         self.segments.iter().flat_map(|segment| &segment.parts).map(|part| part.bytes.len()).sum()

@@ -66,6 +66,24 @@ export interface PublisherStats {
   timestamps_mended: number;
 }
 
+/** What is kept of a broadcast. */
+export interface Recording {
+  id: string;
+  stream: string;
+  /** What the stream was called when the broadcast began. */
+  title: string;
+  /** `recording` while the broadcast goes on, `ready` when it can be played. */
+  state: "recording" | "ready" | (string & {});
+  started_at: string;
+  ended_at?: string;
+  /** 0 until it is ready, and so the size. */
+  duration_ms: number;
+  size_bytes: number;
+  /** HLS, once it is ready. */
+  playback_url?: string;
+  thumbnail_url?: string;
+}
+
 const PAGE = 100;
 
 export class Streams {
@@ -103,6 +121,20 @@ export class Streams {
   /** Replaces the key; the old one is void at once. */
   async rotate_key(id: string): Promise<Publishing> {
     return (await this.http.post<Publishing>(`${path(id)}/key`)).data;
+  }
+
+  /** What is kept of its broadcasts, the newest first. */
+  recordings(id: string): AsyncGenerator<Recording, void> {
+    return walk(async (cursor) => (await this.http.get<Page<Recording>>(`${path(id)}/recordings`, { query: { cursor, limit: PAGE } })).data);
+  }
+
+  async recording(id: string, options?: RequestOptions): Promise<Recording> {
+    return (await this.http.get<Recording>(`/v1/recordings/${encodeURIComponent(id)}`, options)).data;
+  }
+
+  /** Deletes one of one's own; it is gone for everybody at once. */
+  async delete_recording(id: string): Promise<void> {
+    await this.http.delete(`/v1/recordings/${encodeURIComponent(id)}`);
   }
 
   /** How its broadcast goes; for its owner. */

@@ -4,6 +4,7 @@ import { useRef, useState } from "preact/hooks";
 import type { Stream } from "../client";
 import { Icon } from "../parts/icon";
 import { viewer_words } from "../parts/live_words";
+import { Thumbnail } from "./live/thumbnail";
 import { Page } from "../parts/page";
 import { Failed, Loading } from "../parts/states";
 import { ago, words_of } from "../parts/words";
@@ -62,7 +63,7 @@ function Card({ stream }: { stream: Stream }) {
   return (
     <li data-stream={stream.id}>
       <a href={to(`/live/${stream.id}`)}>
-        <Thumbnail stream={stream} />
+        <Thumbnail address={stream.thumbnail_url} />
         <span class="badge on-air">Live</span>
         <span class="name">{stream.title}</span>
       </a>
@@ -72,16 +73,5 @@ function Card({ stream }: { stream: Stream }) {
         {stream.started_at ? ` · began ${ago(stream.started_at)}` : ""}
       </p>
     </li>
-  );
-}
-
-/** A picture of the broadcast, or our own drawing while there is none. */
-function Thumbnail({ stream }: { stream: Stream }) {
-  const [broken, set_broken] = useState<string | null>(null);
-  const address = stream.thumbnail_url;
-  return (
-    <span class="thumbnail">
-      {address && address !== broken ? <img src={address} alt="" loading="lazy" onError={() => set_broken(address)} /> : <Icon name="live" />}
-    </span>
   );
 }

@@ -17,6 +17,12 @@ export function rate_words(bps: number): string {
   return `${Math.round(bps / 1_000)} kbit/s`;
 }
 
+/** "48 MB". */
+export function size_words(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
+  return bytes >= 1e6 ? `${Math.round(bytes / 1e6)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
+}
+
 /** "1 viewer", "1,204 viewers". */
 export function viewer_words(count: number): string {
   return count === 1 ? "1 viewer" : `${count.toLocaleString("en")} viewers`;

@@ -47,6 +47,7 @@ export const ROUTES: Route[] = [
   { path: "/live", page: lazy(async () => (await import("../pages/live")).Live), for: "members", nav: { label: "Live", icon: "live" } },
   { path: "/live/studio", page: lazy(async () => (await import("../pages/live/studio")).Studio), for: "members" },
   { path: "/live/studio/:stream", page: lazy(async () => (await import("../pages/live/desk")).Desk), for: "members" },
+  { path: "/live/:stream/recordings/:recording", page: lazy(async () => (await import("../pages/live/recording")).RecordingPage), for: "members" },
   { path: "/live/:stream", page: lazy(async () => (await import("../pages/live/watch")).Watch), for: "members" },
   { path: "/profile", page: Profile, for: "members", nav: { label: "Profile", icon: "person" } },
   {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { PublisherStats } from "../client";
-import { ffmpeg_words, findings_of, latency_words, quality_words, rate_words, span_words, viewer_words } from "../parts/live_words";
+import { ffmpeg_words, findings_of, latency_words, quality_words, rate_words, size_words, span_words, viewer_words } from "../parts/live_words";
 
 const WELL: PublisherStats = {
   connected_s: 10,
@@ -35,6 +35,7 @@ test("times, rates and counts are told as people tell them", () => {
   assert.deepEqual([0, 67.9, 3_729, -1].map(span_words), ["0:00", "1:07", "1:02:09", "0:00"]);
   assert.deepEqual([128_400, 2_080_000].map(rate_words), ["128 kbit/s", "2.1 Mbit/s"]);
   assert.deepEqual([0, 1, 1_204].map(viewer_words), ["0 viewers", "1 viewer", "1,204 viewers"]);
+  assert.deepEqual([900, 48_200_000, 2_340_000_000].map(size_words), ["1 kB", "48 MB", "2.3 GB"]);
   assert.equal(latency_words(1.84), "1.8 s behind");
   assert.deepEqual([{ height: 720, bitrate_bps: 1 }, { height: 0, bitrate_bps: 128_000 }].map(quality_words), ["720p", "128 kbit/s"]);
   assert.match(ffmpeg_words("rtmp://a/live", "live_x"), / -f flv 'rtmp:\/\/a\/live\/live_x'$/);

@@ -72,9 +72,14 @@ impl Seen {
 impl Visit {
     /// A stream that is made in the studio; where its publisher connects to, the key included.
     async fn makes_a_stream(&self, title: &str) -> String {
+        self.browser.follow("Live").await;
+        self.browser.follow("Go live").await;
+        self.makes(title).await
+    }
+
+    /// The same, with the studio open.
+    async fn makes(&self, title: &str) -> String {
         let browser = &self.browser;
-        browser.follow("Live").await;
-        browser.follow("Go live").await;
         browser.fill("title", title).await;
         browser.press("Make it").await;
         let text = async |id: &str| {
@@ -175,6 +180,47 @@ async fn a_broadcast_is_begun_looked_after_and_watched_with_sound() {
     })
     .await;
     again.stop().await;
+    browser.is_clean(&[]).await;
+    assert_eq!(browser.origins().await, std::slice::from_ref(&visit.app.url));
+}
+
+#[actix_rt::test]
+async fn a_broadcast_that_was_kept_is_watched_afterwards() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    browser.follow("Live").await;
+    browser.follow("Go live").await;
+    browser.click("#record").await;
+    let address = visit.makes("Saturday").await;
+    browser.follow("I have kept it, on to the desk").await;
+    browser.follow("Watch it as viewers do").await;
+    let encoder = publishes(&address);
+    eventually("it plays", PATIENCE, async || browser.has(".stage[data-state=playing]").await.then_some(()))
+        .await;
+    let played = "return document.querySelector('video')?.currentTime ?? 0";
+    eventually("some of it was seen", PATIENCE, async || {
+        browser.run(played).await.as_f64().filter(|seconds| *seconds > 5.0)
+    })
+    .await;
+    encoder.stop().await;
+    eventually("it is in the list", PATIENCE, async || browser.has("[data-recording]").await.then_some(()))
+        .await;
+    browser.click("[data-recording] a").await;
+    browser.find("video[controls]").await;
+    browser.run("document.querySelector('video').muted = true").await;
+    eventually("it plays from its beginning", PATIENCE, async || {
+        browser.run("document.querySelector('video').play().catch(() => {})").await;
+        let seconds = browser.run(played).await.as_f64()?;
+        (1.0..4.0).contains(&seconds).then_some(())
+    })
+    .await;
+    let length = browser.run("return document.querySelector('video').duration").await;
+    assert!(length.as_f64().is_some_and(|seconds| seconds > 4.0), "{length}");
+    browser.press("Delete this recording…").await;
+    browser.press("Delete it").await;
+    browser.sees(".curtain", "The broadcast has ended").await;
+    eventually("it is gone", PATIENCE, async || (!browser.has("[data-recording]").await).then_some(())).await;
     browser.is_clean(&[]).await;
     assert_eq!(browser.origins().await, std::slice::from_ref(&visit.app.url));
 }

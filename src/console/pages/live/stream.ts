@@ -61,3 +61,9 @@ export function usePerson(id: string | null): User | null {
   }, [id]);
   return person;
 }
+
+/** An address of the engine as this page reaches it: nothing of ours may be asked of another origin. */
+export function own_origin(address: string): string {
+  const { pathname, search } = new URL(address, location.href);
+  return pathname + search;
+}

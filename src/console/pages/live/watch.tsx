@@ -12,7 +12,8 @@ import { to } from "../../shell/router";
 import type { PageProps } from "../../shell/routes";
 import { useSession } from "../../shell/session";
 import { LivePlayer } from "./player";
-import { usePerson, useStream } from "./stream";
+import { Recordings } from "./recordings";
+import { own_origin, usePerson, useStream } from "./stream";
 
 /** How often the stream's state is read: who waits for a broadcast waits no longer than this for it to begin. */
 const LOOK_EVERY_MS = 3_000;
@@ -45,11 +46,12 @@ function Theatre({ stream }: { stream: Stream }) {
   const [view, set_view] = useState<PlaybackView | null>(null);
   // Each broadcast is played by a player of its own; one that has shown its end stays until the next begins.
   const broadcast = stream.state === "live" ? (stream.started_at ?? null) : null;
-  const [playing, set_playing] = useState(broadcast);
+  // Its address stays the one it began with: what is signed is signed anew whenever the stream is read.
+  const [playing, set_playing] = useState(broadcast === null ? null : { broadcast, url: own_origin(stream.playback_url) });
   useEffect(() => {
-    if (broadcast !== null && broadcast !== playing) {
+    if (broadcast !== null && broadcast !== playing?.broadcast) {
       set_view(null);
-      set_playing(broadcast);
+      set_playing({ broadcast, url: own_origin(stream.playback_url) });
     }
   }, [broadcast]);
 
@@ -59,7 +61,7 @@ function Theatre({ stream }: { stream: Stream }) {
     <div class="page theatre">
       <div class="seats">
         {shown ? (
-          <LivePlayer url={`/live/${stream.id}/index.m3u8`} title={stream.title} on_view={set_view} key={playing} />
+          <LivePlayer url={playing.url} title={stream.title} on_view={set_view} key={playing.broadcast} />
         ) : (
           <Curtain stream={stream} />
         )}
@@ -77,6 +79,7 @@ function Theatre({ stream }: { stream: Stream }) {
             {mine && <a href={to(`/live/studio/${stream.id}`)}>Your desk</a>}
           </p>
         </div>
+        <Recordings stream={stream} />
       </div>
     </div>
   );
