@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::admin::AdminCommand;
 use crate::bench::BenchCommand;
 use crate::config::Config;
+use crate::torture::TortureCommand;
 
 /// A realtime messaging and streaming engine: chat, live streams, group calls and feeds in one program.
 #[derive(Debug, Parser)]
@@ -29,6 +30,9 @@ pub enum Command {
     /// Measure what the engine promises in numbers.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Put what the engine promises to the test: nodes are killed and cut off, and what people saw is judged.
+    #[command(subcommand)]
+    Torture(TortureCommand),
     /// Print the OpenAPI 3.1 document of the REST API.
     Openapi,
 }

@@ -37,6 +37,7 @@
 //! | [`health`], [`telemetry`] | how the dependencies do; logs, metrics, traces |
 //! | [`admin`] | what an operator does by hand |
 //! | [`bench`] | `nova bench`: what the engine promises in numbers, measured from outside |
+//! | [`torture`] | `nova torture`: nodes that are killed, paused and cut off, and a judge of what people saw meanwhile |
 //!
 //! # Flows
 //!
@@ -112,6 +113,7 @@
 //! | `prometheus` | metrics |
 //! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
 //! | `mimalloc` | an allocator that packs many small, short-lived buffers |
+//! | `rand` | the order of things in `nova torture`, from a seed |
 //! | `slab`, `smallvec` | places that stay where they are, short lists without a heap |
 //! | `thiserror` | error enums with sentences |
 //! | `brotli`, `flate2`, `sha2` (build) | the console's files are compressed and hashed while building; `flate2` compresses WebSocket messages |
@@ -140,3 +142,4 @@ pub mod rest;
 pub mod social;
 pub mod store;
 pub mod telemetry;
+pub mod torture;

@@ -59,6 +59,10 @@ fn run(cli: Cli, settings: &[Setting]) -> Result<(), Box<dyn std::error::Error>>
             true => Ok(()),
             false => Err("a promise was not kept; it stands above".into()),
         },
+        Command::Torture(command) => match command.run()? {
+            true => Ok(()),
+            false => Err("what must not be was found; it stands above".into()),
+        },
         Command::Openapi => {
             write!(std::io::stdout(), "{}", nova::rest::openapi::document())?;
             Ok(())

@@ -34,3 +34,19 @@ async fn the_swarm_measures_nodes_of_its_own_and_counts_what_is_lost() {
     let nothing = "0 lost, 0 repeated, 0 left out, 0 sockets ended";
     assert_eq!(said.matches(nothing).count(), 2, "{said}");
 }
+
+#[actix_rt::test]
+async fn nodes_that_are_tortured_lose_and_repeat_nothing() {
+    let (is_good, said) =
+        says(&["torture", "chat", "--seed", "7", "--seconds", "10", "--harm", "kill,cut,stampede"]).await;
+    assert!(is_good, "{said}");
+    assert!(said.contains("seed 7\n0 faults in "), "{said}");
+}
+
+#[actix_rt::test]
+async fn a_rolling_restart_of_two_nodes_under_load_loses_and_repeats_nothing() {
+    let (is_good, said) =
+        says(&["torture", "chat", "--seed", "3", "--seconds", "1", "--harm", "rolling"]).await;
+    assert!(is_good, "{said}");
+    assert!(said.contains("1 × rolling"), "{said}");
+}
