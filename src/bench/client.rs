@@ -256,7 +256,7 @@ mod tests {
     fn frames_are_taken_whole_wherever_the_stream_is_cut() {
         let long = "x".repeat(70_000);
         let mut bytes = Vec::new();
-        for (opcode, payload) in [(1, "hello"), (9, ""), (1, &long[..300]), (1, &long), (8, "\u{3}\u{e8}")] {
+        for (opcode, payload) in [(1, "hello"), (9, ""), (1, &long[..300]), (1, &long), (8, "ab")] {
             // What a server sends is not masked.
             let mut frame = masked(opcode, payload.as_bytes());
             let mask_at = frame.len() - payload.len() - 4;
@@ -278,7 +278,7 @@ mod tests {
                 .unwrap();
                 rest.drain(..taken);
             }
-            assert_eq!((heard.as_slice(), rest.len()), ([5, 1, 300, 70_000, 1000].as_slice(), 0), "{cut}");
+            assert_eq!((heard.as_slice(), rest.len()), ([5, 1, 300, 70_000, 0x6162].as_slice(), 0), "{cut}");
         }
     }
 
