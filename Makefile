@@ -25,5 +25,5 @@ console: ## build the web console alone
 sqlx: ## write the offline data of the checked queries (.sqlx/)
 	@scripts/sqlx
 
-openapi: ## write the OpenAPI document of the REST API (openapi.json)
+openapi: ## write the documents of the API (openapi.json, asyncapi.json)
 	@NOVA_RENEW_OPENAPI=1 cargo test --quiet --locked -p nova --test integration -- --exact openapi::the_checked_in_copy_is_what_the_code_says

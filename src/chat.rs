@@ -7,11 +7,13 @@
 //! | [`upgrade`] | the handshake, and who is let in |
 //! | [`frame`], [`deflate`] | RFC 6455 and RFC 7692, without sockets |
 //! | [`wire`], [`goodbye`] | the messages of `nova.v1`, and the numbered ends |
+//! | [`asyncapi`] | the same for those who write clients: `/asyncapi.json` |
 //! | `session`, `socket`, [`outbox`] | one connection: its task, its state, what waits for it |
 //! | `hub`, [`wheel`], `tally` | one worker: its sockets and topics, its clock, its counts |
 //! | [`order`] | replay and live deliveries merged without hole or repeat |
 //! | [`seam`], `roster`, [`tokens`] | what deciders see, who is connected, whose token is believed |
 
+pub mod asyncapi;
 pub mod deflate;
 pub mod encoded;
 pub mod frame;
@@ -86,6 +88,8 @@ struct Shared {
     addresses: quick_cache::sync::Cache<u128, Arc<Meter>>,
     request_rate: Option<Rate>,
     user_request_rate: Option<Rate>,
+    /// A second of the wheels of all workers.
+    tick: Duration,
     sockets: AtomicUsize,
     sockets_max: usize,
     leaving: AtomicBool,
@@ -126,11 +130,22 @@ impl Door {
             started: Instant::now(),
             connects: Meter::default(),
             addresses: quick_cache::sync::Cache::new(ADDRESSES_MAX),
+            tick: Duration::from_secs(1),
             sockets: AtomicUsize::new(0),
             sockets_max: by_files.min(by_config),
             leaving: AtomicBool::new(false),
             empty: Notify::new(),
         }))
+    }
+
+    /// Makes the seconds of all time limits as long as `tick`, so that a test does not wait for them. Before anything is made of the
+    /// door; afterwards it has no effect.
+    #[must_use]
+    pub fn ticking(mut self, tick: Duration) -> Door {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.tick = tick;
+        }
+        self
     }
 
     fn hub(&self) -> Rc<Hub> {

@@ -259,6 +259,11 @@ impl ApiError {
         if self.code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"nova\""));
         }
+        if self.code.status() == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 section 15.5.22: what to upgrade to; RFC 6455 section 4.4: in which version.
+            response.insert_header((header::UPGRADE, "websocket"));
+            response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+        }
         let body = serde_json::to_string(&self.problem(request_id));
         response.body(body.expect("a problem is made of strings and numbers"))
     }

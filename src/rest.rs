@@ -42,6 +42,7 @@ mod posts;
 pub mod query;
 mod recordings;
 mod sessions;
+mod socket;
 mod stream_chat;
 mod streams;
 mod totp;
@@ -88,6 +89,8 @@ routes! {
     "/readyz": get health::readyz;
     "/api/v1/health": get health::health;
     "/openapi.json": get openapi::openapi;
+    "/asyncapi.json": get socket::asyncapi;
+    "/v1/ws": get socket::upgrade;
     "/.well-known/jwks.json": get keys::jwks;
     "/v1/accounts": post accounts::register;
     "/v1/sessions": get sessions::devices, post sessions::log_in;

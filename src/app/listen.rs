@@ -170,6 +170,8 @@ pub(super) fn serve(
 async fn render(engine: web::Data<Engine>) -> HttpResponse {
     engine.live.measure(engine.relays.viewers());
     engine.presences.measure();
+    let lag = engine.bus.health().borrow().lag.unwrap_or_default();
+    engine.metrics.bus_lag.set(lag.as_secs_f64());
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-store"))

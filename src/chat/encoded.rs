@@ -1,6 +1,7 @@
 //! Messages on their way out: encoded once, shared by everybody they go to.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -44,6 +45,8 @@ pub struct Encoded(Arc<Frames>);
 
 #[derive(Debug)]
 struct Frames {
+    /// How long a message is on its way is counted from here.
+    made: Instant,
     plain: Bytes,
     payload_start: usize,
     /// Made by the first socket that agreed on compression; `None` when it would not be smaller.
@@ -64,7 +67,8 @@ impl Encoded {
 
     fn new(plain: Bytes, payload_len: usize) -> Encoded {
         let payload_start = plain.len() - payload_len;
-        Encoded(Arc::new(Frames { plain, payload_start, compressed: OnceLock::new() }))
+        let made = Instant::now();
+        Encoded(Arc::new(Frames { made, plain, payload_start, compressed: OnceLock::new() }))
     }
 
     /// The frame for a socket.
@@ -77,6 +81,11 @@ impl Encoded {
             Some(frame::encode_compressed(Opcode::Text, &small))
         });
         compressed.as_ref().unwrap_or(&self.0.plain)
+    }
+
+    /// How long ago it was encoded.
+    pub fn age(&self) -> Duration {
+        self.0.made.elapsed()
     }
 
     /// The text itself.

@@ -5,11 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,8 +31,6 @@ use super::wire;
 pub(super) const HUB_LEN_MAX: usize = 8_192;
 /// Sockets that are written to before others of the thread have their turn: about half a millisecond.
 const SLICE: usize = 128;
-/// The tick of the worker's wheel.
-const TICK: Duration = Duration::from_secs(1);
 /// Ticks the peer has to answer a close frame.
 pub(super) const CLOSE_LIMIT_TICKS: u32 = 5;
 /// Sockets of a worker that are said goodbye at once when the node leaves, and the pause before the next.
@@ -116,17 +116,30 @@ impl Hub {
 
     async fn hear(self: Rc<Self>, mut receiver: mpsc::Receiver<ToHub>) {
         while let Some(told) = receiver.recv().await {
-            match told {
-                ToHub::Deliver(delivery) => self.deliver(&delivery).await,
-                ToHub::Top { topic, seq } => self.compare_top(topic, seq),
-                ToHub::Socket(key, told) => {
-                    if let Some(socket) = self.socket(key) {
-                        self.tell(&socket, told);
-                    }
-                }
-                ToHub::Drain => drop(actix_rt::spawn(self.clone().drain())),
+            // What made one message fail is not to take every socket of the worker with it; a delivery that was lost by it
+            // is noticed by the sequence of the next.
+            if AssertUnwindSafe(self.hear_one(told)).catch_unwind().await.is_err() {
+                self.failed();
             }
         }
+    }
+
+    async fn hear_one(self: &Rc<Self>, told: ToHub) {
+        match told {
+            ToHub::Deliver(delivery) => self.deliver(&delivery).await,
+            ToHub::Top { topic, seq } => self.compare_top(topic, seq),
+            ToHub::Socket(key, told) => {
+                if let Some(socket) = self.socket(key) {
+                    self.tell(&socket, told);
+                }
+            }
+            ToHub::Drain => drop(actix_rt::spawn(self.clone().drain())),
+        }
+    }
+
+    fn failed(&self) {
+        self.door.metrics.ws_worker_panics.inc();
+        tracing::error!("a worker of the WebSocket door failed over one message and goes on");
     }
 
     /// A place for a new socket.
@@ -165,7 +178,7 @@ impl Hub {
     }
 
     async fn tick(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
+        let mut ticks = tokio::time::interval(self.door.tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -173,8 +186,10 @@ impl Hub {
             let now = self.now();
             for slice in due.chunks(SLICE) {
                 for socket in slice.iter().filter_map(|key| self.socket(*key)) {
-                    if socket.armed.get() == now {
-                        self.is_due(&socket, now);
+                    if socket.armed.get() == now
+                        && catch_unwind(AssertUnwindSafe(|| self.is_due(&socket, now))).is_err()
+                    {
+                        self.failed();
                     }
                 }
                 tokio::task::yield_now().await;
@@ -261,10 +276,13 @@ impl Hub {
                     self.lose_interest(topic, place);
                 }
             }
-            ToSocket::Replay { topic, entries } => {
-                for (seq, message) in entries {
-                    if self.with_order(socket, topic, |order| order.replayed(seq)) == Some(true) {
-                        self.send(socket, Class::Durable, None, &message);
+            ToSocket::Replay { topic, mut entries } => {
+                // The topic is looked up once for the page: a device may follow thousands.
+                let replaying =
+                    self.with_order(socket, topic, |order| entries.retain(|(seq, _)| order.replayed(*seq)));
+                if replaying.is_some() {
+                    for (_, message) in &entries {
+                        self.send(socket, Class::Durable, None, message);
                     }
                 }
             }
@@ -370,6 +388,9 @@ impl Hub {
                 self.tell_of_hole(&socket, delivery.topic, next);
             }
             if end >= whole {
+                if delivery.seq.is_some() {
+                    self.door.metrics.ws_delivery_duration.observe(delivery.message.age().as_secs_f64());
+                }
                 return;
             }
             from = end;

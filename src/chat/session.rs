@@ -40,13 +40,17 @@ pub(super) struct Session {
     reader: FrameReader,
     /// Read, but not looked at: the socket was paused in the middle. At most a read buffer.
     unread: Bytes,
+    /// Whether a broken frame came: what follows cannot be read, and is thrown away until the peer has heard why.
+    deaf: bool,
+    /// Whether the peer was told that nothing more is said.
+    shut: bool,
 }
 
 impl Session {
     /// Runs the connection to its end; `early` is what the client sent behind its handshake.
     pub(super) async fn run(hub: Rc<Hub>, socket: Rc<Socket>, early: Bytes) {
         let reader = FrameReader::new(MESSAGE_BYTES_MAX, socket.deflate);
-        let mut session = Session { hub, socket, reader, unread: early };
+        let mut session = Session { hub, socket, reader, unread: early, deaf: false, shut: false };
         std::future::poll_fn(|cx| session.poll(cx)).await;
     }
 
@@ -83,12 +87,17 @@ impl Session {
                 Err(_) => return Poll::Ready(()),
             }
         }
-        // Both sides have said their close frames: the server ends the connection (RFC 6455 section 7.1.1).
-        if socket.phase.get() == Phase::Closing && socket.heard_close.get() {
-            socket.wire.shut_down();
-            return Poll::Ready(());
+        if socket.phase.get() != Phase::Closing {
+            return Poll::Pending;
         }
-        Poll::Pending
+        // Both sides have said their close frames: the server ends the connection (RFC 6455 section 7.1.1). With one that broke
+        // the rules it waits until the other side has ended it, or for as long as a close frame may take: a socket that is
+        // closed over unread bytes is reset, and the goodbye lost.
+        if (socket.heard_close.get() || self.deaf) && !self.shut {
+            self.shut = true;
+            socket.wire.shut_down();
+        }
+        if socket.heard_close.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ready when the connection is lost.
@@ -108,7 +117,6 @@ impl Session {
                 Ok(0) => return Poll::Ready(()),
                 Ok(len) => {
                     reads += 1;
-                    self.socket.unheard.set(false);
                     self.hear_bytes(buffer.get(..len).unwrap_or_default());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -140,14 +148,16 @@ impl Session {
                 self.unread = Bytes::copy_from_slice(input);
                 return;
             }
-            // After the last words, or the peer's, nothing is looked at but the peer's close frame.
-            if self.socket.heard_close.get() {
+            // After the peer's last words nothing is looked at.
+            if self.socket.heard_close.get() || self.deaf {
                 return;
             }
             match self.reader.read(&mut input) {
                 Ok(None) => return,
                 Ok(Some(received)) => {
                     self.hub.tally.frames_in.add(1);
+                    // A message or a pong; single bytes of one that never ends are no sign of life.
+                    self.socket.unheard.set(false);
                     self.hear(received);
                 }
                 Err(error) => return self.fail(error),
@@ -187,10 +197,9 @@ impl Session {
         }
     }
 
-    fn fail(&self, error: FrameError) {
+    fn fail(&mut self, error: FrameError) {
         self.hub.leave(&self.socket, Goodbye::ProtocolError, error.close_code(), &error.to_string());
-        // What follows cannot be read.
-        self.socket.heard_close.set(true);
+        self.deaf = true;
     }
 
     /// `Err` says in how many milliseconds another is let in; too many of those end the connection.
@@ -386,6 +395,9 @@ impl Gate {
         };
         hub.send(socket, Class::Durable, None, &wire::answer(reference, &connected));
         door.metrics.ws_connects.with_label_values(&["accepted"]).inc();
+        let outcome = if welcome.queue == 0 { "current" } else { "replayed" };
+        door.metrics.ws_resumes.with_label_values(&[outcome]).inc();
+        door.metrics.ws_queue_entries.observe(welcome.queue as f64);
         if let Some(then) = welcome.then {
             actix_rt::spawn(then);
         }

@@ -4,11 +4,19 @@
 //! with wherever one could be read. What is said to devices is made in [`ToDevice`] and encoded once.
 
 mod from_device;
+mod requests;
+pub mod rfc3339_ms;
 mod to_device;
 
-pub use from_device::{
-    Ack, Attachment, Connect, Delete, Draft, Edit, FromDevice, Location, LocationScope, Presence, Pull,
-    React, Read, Refresh, Refused, RoomRequest, Typing, Unwatch, Watch, read,
+pub use from_device::{FromDevice, Refused, RoomRequest, read};
+pub(super) use requests::{
+    ATTACHMENTS_MAX, CLIENT_BYTES_MAX, CLIENT_MSG_ID_LEN_MAX, COUNTED_MAX, EMOJI_BYTES_MAX, FOCUS_MAX,
+    KIND_BYTES_MAX, MENTIONS_MAX, PULL_LIMIT_MAX, SEQUENCE_MAX, TOKEN_BYTES_MAX, WATCHED_MAX,
+    WAVEFORM_BYTES_MAX,
+};
+pub use requests::{
+    Ack, Attachment, Connect, Delete, Draft, Edit, Location, LocationScope, Ping, Presence, Pull, React,
+    Read, Refresh, Typing, Unwatch, Watch,
 };
 pub(super) use to_device::goodbye;
 pub use to_device::{
@@ -17,53 +25,6 @@ pub use to_device::{
 
 /// The subprotocol, as the handshake names it.
 pub const SUBPROTOCOL: &str = "nova.v1";
-
-/// Times on the wire: RFC 3339 in UTC with milliseconds.
-pub mod rfc3339_ms {
-    use serde::{Deserializer, Serializer, de::Deserialize, ser::Error as _};
-    use time::OffsetDateTime;
-    use time::format_description::BorrowedFormatItem;
-    use time::format_description::well_known::Rfc3339;
-    use time::macros::format_description;
-
-    const FORMAT: &[BorrowedFormatItem<'_>] =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
-    /// Writes it.
-    pub fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = at.to_offset(time::UtcOffset::UTC).format(FORMAT).map_err(S::Error::custom)?;
-        serializer.serialize_str(&text)
-    }
-
-    /// Reads any RFC 3339 time.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        OffsetDateTime::parse(&text, &Rfc3339).map_err(serde::de::Error::custom)
-    }
-
-    /// The same for a time that may be absent.
-    pub mod option {
-        use super::{Deserializer, OffsetDateTime, Serializer};
-
-        /// Writes it; absent is `null`.
-        pub fn serialize<S: Serializer>(
-            at: &Option<OffsetDateTime>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            match at {
-                Some(at) => super::serialize(at, serializer),
-                None => serializer.serialize_none(),
-            }
-        }
-
-        /// Reads it.
-        pub fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<OffsetDateTime>, D::Error> {
-            super::deserialize(deserializer).map(Some)
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -122,6 +122,7 @@ impl Lane {
     async fn write(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
         let began = Instant::now();
         self.metrics.journal_batches.inc();
+        self.metrics.journal_batch_entries.observe(batch.len() as f64);
         let mut again = Vec::new();
         // Halves of a batch that was refused as a whole, in order.
         let mut parts = VecDeque::from([batch]);

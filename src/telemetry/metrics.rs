@@ -4,15 +4,25 @@
 //! list cannot appear at `/metrics`; what every process has
 //! (`process_resident_memory_bytes`, `process_cpu_seconds_total` …) comes from the client library. Labels have few values, known in advance: never ids, never addresses.
 
+use nova_actors::observer::Observer;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram: from a cache hit to a time-out.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Upper bounds of the buckets of every histogram that counts things.
+const COUNTS: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_000.0, 10_000.0, 100_000.0];
+
+/// What a histogram measures is the last word of its name.
+fn buckets(name: &str) -> Vec<f64> {
+    if name.ends_with("_seconds") { SECONDS.to_vec() } else { COUNTS.to_vec() }
+}
 
 /// How a kind of metric is made from its name, help and labels.
 trait Build: Collector + Clone + 'static {
@@ -30,10 +40,11 @@ macro_rules! build {
 build! {
     IntCounter: |name, help, _labels| IntCounter::new(name, help);
     IntGauge: |name, help, _labels| IntGauge::new(name, help);
-    Histogram: |name, help, _labels| Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()));
+    Gauge: |name, help, _labels| Gauge::new(name, help);
+    Histogram: |name, help, _labels| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets(name)));
     IntCounterVec: |name, help, labels| IntCounterVec::new(Opts::new(name, help), labels);
     IntGaugeVec: |name, help, labels| IntGaugeVec::new(Opts::new(name, help), labels);
-    HistogramVec: |name, help, labels| HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels);
+    HistogramVec: |name, help, labels| HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets(name)), labels);
 }
 
 macro_rules! metrics {
@@ -73,6 +84,15 @@ metrics! {
     ws_shed: IntCounterVec = "nova_ws_shed_total" ["class"] "Messages dropped for devices that are too far behind.";
     ws_would_block: IntCounter = "nova_ws_write_would_block_total" [] "Writes that found the socket full.";
     ws_holes: IntCounter = "nova_ws_holes_total" [] "Deliveries that were missed on the way to a socket, and replayed.";
+    ws_worker_panics: IntCounter = "nova_ws_worker_panics_total" [] "Messages a worker of the door failed over; it went on.";
+    ws_resumes: IntCounterVec = "nova_ws_resumes_total" ["outcome"] "Devices that connected: nothing waited for them (current), or entries did (replayed).";
+    ws_queue_entries: Histogram = "nova_ws_queue_entries" [] "Entries that waited for a device when it connected.";
+    ws_delivery_duration: Histogram = "nova_ws_delivery_duration_seconds" [] "From an entry's commit, or word of it from another node, to the last socket of a worker.";
+    bus_lag: Gauge = "nova_bus_lag_seconds" [] "How long the latest probe took from publishing to hearing it; 0 on the bus within the process.";
+    actors: IntCounterVec = "nova_actors_total" ["kind" "event"] "Actors that were started, restarted, slept, stopped, crashed or contained.";
+    actor_mailbox_len: HistogramVec = "nova_actor_mailbox_len" ["kind"] "Messages that waited when one was taken up, itself included.";
+    actor_messages_refused: IntCounterVec = "nova_actor_messages_refused_total" ["kind"] "Messages refused because a mailbox was full.";
+    actor_messages_lost: IntCounterVec = "nova_actor_messages_lost_total" ["kind"] "Messages that waited for an actor that ended.";
     presence_users: IntGaugeVec = "nova_presence_users" ["where"] "Users who are online: with a socket here, and everywhere as this node knows it.";
     presence_watched: IntGauge = "nova_presence_watched" [] "Users whose presence somebody on this node watches.";
     presence_changes: IntCounter = "nova_presence_changes_total" [] "Comings and goings told to those who watch.";
@@ -81,6 +101,7 @@ metrics! {
     dependency_check_duration: HistogramVec = "nova_dependency_check_duration_seconds" ["dependency"] "How long a dependency took to answer its check.";
     entries: IntCounterVec = "nova_entries_total" ["kind"] "Entries appended to conversations through the journal.";
     journal_batches: IntCounter = "nova_journal_batches_total" [] "Batches the journal wrote; entries by batches is the mean size of one.";
+    journal_batch_entries: Histogram = "nova_journal_batch_entries" [] "Entries of a batch the journal wrote.";
     journal_batch_duration: Histogram = "nova_journal_batch_duration_seconds" [] "From the first try to write a batch to its answer.";
     journal_append_duration: Histogram = "nova_journal_append_duration_seconds" [] "From being given an entry to its commit.";
     journal_overloaded: IntCounter = "nova_journal_overloaded_total" [] "Entries refused because too many waited to be written.";
@@ -109,6 +130,45 @@ metrics! {
     recording_kept: Histogram = "nova_recording_kept_seconds" [] "From a segment being whole to it being kept.";
     recording_lag: IntGauge = "nova_recording_lag_seconds" [] "How long the segment that was last tried has waited to be kept.";
     build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
+}
+
+/// What happens to actors, as metrics.
+impl Observer for Metrics {
+    fn started(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "started"]).inc();
+    }
+
+    fn restarted(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "restarted"]).inc();
+    }
+
+    fn slept(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "slept"]).inc();
+    }
+
+    fn stopped(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "stopped"]).inc();
+    }
+
+    fn crashed(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "crashed"]).inc();
+    }
+
+    fn contained(&self, kind: &'static str) {
+        self.actors.with_label_values(&[kind, "contained"]).inc();
+    }
+
+    fn mailbox_full(&self, kind: &'static str) {
+        self.actor_messages_refused.with_label_values(&[kind]).inc();
+    }
+
+    fn mailbox_depth(&self, kind: &'static str, depth: usize) {
+        self.actor_mailbox_len.with_label_values(&[kind]).observe(depth as f64);
+    }
+
+    fn lost(&self, kind: &'static str, messages: usize) {
+        self.actor_messages_lost.with_label_values(&[kind]).inc_by(messages as u64);
+    }
 }
 
 fn register<M: Build>(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> M {
@@ -154,6 +214,27 @@ mod tests {
                 name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_happens_to_actors_is_counted() {
+        let metrics = Metrics::new();
+        metrics.started("talk");
+        metrics.restarted("talk");
+        metrics.crashed("talk");
+        metrics.mailbox_full("talk");
+        metrics.mailbox_depth("talk", 3);
+        metrics.lost("talk", 2);
+        let text = String::from_utf8(metrics.render()).expect("text");
+        for line in [
+            r#"nova_actors_total{event="restarted",kind="talk"} 1"#,
+            r#"nova_actor_mailbox_len_bucket{kind="talk",le="2"} 0"#,
+            r#"nova_actor_mailbox_len_bucket{kind="talk",le="4"} 1"#,
+            r#"nova_actor_messages_refused_total{kind="talk"} 1"#,
+            r#"nova_actor_messages_lost_total{kind="talk"} 2"#,
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is missing in {text}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! The WebSocket door from outside: independent clients, raw sockets, attacks.
 
 mod crier;
+mod hostile;
+mod timers;
+mod wires;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,29 +29,42 @@ fn start(follows: bool, change: impl FnOnce(&mut nova::config::Config)) -> Serve
 }
 
 /// A client by somebody else's hand (tungstenite).
-struct Client {
-    socket: WebSocketStream<tokio::net::TcpStream>,
+struct Client<S = tokio::net::TcpStream> {
+    socket: WebSocketStream<S>,
     next_ref: u64,
 }
 
 impl Client {
     async fn dial(server: &Server) -> Client {
-        let mut request = format!("ws://{}/v1/ws", server.addr).into_client_request().expect("a request");
+        Client::dial_addr(server.addr).await
+    }
+
+    async fn dial_addr(addr: std::net::SocketAddr) -> Client {
+        let stream = tokio::net::TcpStream::connect(addr).await.expect("connects");
+        Client::over(stream, &format!("ws://{addr}/v1/ws")).await
+    }
+
+    async fn connect(server: &Server, user: UserId, device: DeviceId, cursor: Option<u64>) -> Client {
+        Client::dial(server).await.opened(&token(user, device, 900), cursor).await
+    }
+}
+
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
+    /// Makes a WebSocket of a connection.
+    async fn over(stream: S, url: &str) -> Client<S> {
+        let mut request = url.into_client_request().expect("a request");
         request.headers_mut().insert("sec-websocket-protocol", "nova.v1".parse().expect("a header"));
-        let stream = tokio::net::TcpStream::connect(server.addr).await.expect("connects");
         let (socket, response) = tokio_tungstenite::client_async(request, stream).await.expect("upgrades");
         assert_eq!(response.headers()["sec-websocket-protocol"], "nova.v1");
         Client { socket, next_ref: 0 }
     }
 
-    async fn connect(server: &Server, user: UserId, device: DeviceId, cursor: Option<u64>) -> Client {
-        let mut client = Client::dial(server).await;
+    /// Says `connect`.
+    async fn opened(mut self, token: &str, cursor: Option<u64>) -> Client<S> {
         let client_name = cursor.map(|cursor| cursor.to_string());
-        let answer = client
-            .ask(json!({"type": "connect", "token": token(user, device, 900), "client": client_name}))
-            .await;
+        let answer = self.ask(json!({"type": "connect", "token": token, "client": client_name})).await;
         assert_eq!(answer["type"], "connected", "{answer}");
-        client
+        self
     }
 
     async fn say(&mut self, message: Value) {
@@ -183,6 +199,23 @@ async fn what_is_lost_on_the_way_to_the_sockets_is_found_and_replayed() {
     assert_eq!(bo.hear_seqs(29).await, (1..=29).collect::<Vec<_>>());
     server.door.announce_top(server.crier.topic(), 30).await;
     assert_eq!(bo.hear_seqs(30).await, [30]);
+}
+
+#[actix_web::test]
+async fn a_decider_that_breaks_takes_no_worker_with_it() {
+    let server = start(true, |config| config.http.workers = Some(1));
+    let mut bo = Client::connect(&server, UserId::generate(), DeviceId::generate(), None).await;
+    while bo.hear().await["type"] != "drained" {}
+    server.crier.commit("lost on the way");
+    server.crier.break_once();
+    server.door.deliver(server.crier.commit("shows the hole, and the decider breaks over it")).await;
+    eventually("it is counted", async || (server.metrics.ws_worker_panics.get() == 1).then_some(())).await;
+    // Somebody who comes now is served by the same worker.
+    let mut ann = Client::connect(&server, UserId::generate(), DeviceId::generate(), None).await;
+    while ann.hear().await["type"] != "drained" {}
+    server.door.deliver(server.crier.commit("and goes on")).await;
+    assert_eq!(ann.hear_seqs(3).await, [3]);
+    assert_eq!(bo.ask(json!({"type": "ping"})).await["type"], "pong");
 }
 
 #[actix_web::test]

@@ -13,23 +13,34 @@ const RENEW: &str = "NOVA_RENEW_OPENAPI";
 
 #[test]
 fn the_checked_in_copy_is_what_the_code_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
-    let document = nova::rest::openapi::document();
-    if std::env::var_os(RENEW).is_some() {
-        std::fs::write(&path, document).expect("openapi.json can be written");
+    let documents = [
+        ("openapi.json", nova::rest::openapi::document()),
+        ("asyncapi.json", nova::chat::asyncapi::document()),
+    ];
+    for (name, document) in documents {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os(RENEW).is_some() {
+            std::fs::write(&path, document).unwrap_or_else(|why| panic!("{name} cannot be written: {why}"));
+        }
+        let copy = std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{name} is missing: {why}"));
+        let differs = document.lines().zip(copy.lines()).position(|(ours, copy)| ours != copy);
+        let line = differs.unwrap_or_else(|| document.lines().count().min(copy.lines().count())) + 1;
+        assert!(document == copy, "{name} differs from the code in line {line}; `make openapi` renews it");
     }
-    let copy = std::fs::read_to_string(&path).expect("openapi.json is in the repository");
-    let differs = document.lines().zip(copy.lines()).position(|(ours, copy)| ours != copy);
-    let line = differs.unwrap_or_else(|| document.lines().count().min(copy.lines().count())) + 1;
-    assert!(document == copy, "openapi.json differs from the code in line {line}; `make openapi` renews it");
 }
 
 #[actix_web::test]
 async fn the_node_serves_the_same_document() {
     let app = TestApp::start().await;
-    let served = app.http.get(app.at("/openapi.json")).send().await.expect("answered");
-    assert_eq!(served.headers()["content-type"], "application/json");
-    assert_eq!(served.text().await.expect("text"), nova::rest::openapi::document());
+    let documents = [
+        ("/openapi.json", nova::rest::openapi::document()),
+        ("/asyncapi.json", nova::chat::asyncapi::document()),
+    ];
+    for (path, document) in documents {
+        let served = app.http.get(app.at(path)).send().await.expect("answered");
+        assert_eq!(served.headers()["content-type"], "application/json");
+        assert_eq!(served.text().await.expect("text"), document);
+    }
 }
 
 #[test]
@@ -98,4 +109,25 @@ async fn the_fuzzer_notices_when_the_document_is_wrong() {
     let words = words(&output);
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains("Undocumented status code"), "{words}");
+}
+
+/// Has somebody else's validator read the examples of a description of the socket.
+async fn examples_of(document: &Value) -> Output {
+    let file = tempfile::Builder::new().suffix(".json").tempfile().expect("a file");
+    serde_json::to_writer(file.as_file(), document).expect("written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/schemathesis");
+    let mut reader = tokio::process::Command::new(script);
+    reader.arg("--examples").arg(file.path()).stdin(Stdio::null()).kill_on_drop(true);
+    reader.output().await.expect("scripts/schemathesis can be run")
+}
+
+#[actix_web::test]
+async fn what_the_socket_says_is_what_its_description_says_also_to_another_validator() {
+    let mut document: Value = serde_json::from_str(nova::chat::asyncapi::document()).expect("JSON");
+    let read = examples_of(&document).await;
+    assert!(read.status.success(), "{}", words(&read));
+    let token = document.pointer_mut("/components/schemas/Token/type").expect("a token is described");
+    *token = "integer".into();
+    let read = examples_of(&document).await;
+    assert_eq!(read.status.code(), Some(1), "{}", words(&read));
 }

@@ -63,6 +63,11 @@ impl Program {
         format!("{scheme}://{}", self.ready["http"].as_str().expect("an address"))
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal and waits for the end.
     pub fn end(mut self, signal: Signal) -> ExitStatus {
         let pid = Pid::from_child(&self.child);

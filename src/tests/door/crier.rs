@@ -34,6 +34,8 @@ struct World {
     log: Mutex<Vec<Encoded>>,
     door: std::sync::OnceLock<Door>,
     closed: Mutex<Vec<DeviceId>>,
+    /// Whether the next hole breaks the decider.
+    breaks: std::sync::atomic::AtomicBool,
     /// Whether those who connect follow the conversation.
     follows: bool,
 }
@@ -45,6 +47,7 @@ impl Crier {
             log: Mutex::default(),
             door: std::sync::OnceLock::new(),
             closed: Mutex::default(),
+            breaks: std::sync::atomic::AtomicBool::default(),
             follows,
         }))
     }
@@ -55,6 +58,11 @@ impl Crier {
 
     pub fn closed(&self) -> Vec<DeviceId> {
         self.0.closed.lock().expect("unharmed").clone()
+    }
+
+    /// The next hole breaks the decider.
+    pub fn break_once(&self) {
+        self.0.breaks.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     pub fn topic(&self) -> Topic {
@@ -191,6 +199,9 @@ impl Deciders for Crier {
     }
 
     fn hole(&self, device: &DeviceHandle, _: Topic, next: u64) {
+        if self.0.breaks.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            panic!("a decider breaks on purpose");
+        }
         let replay = self.clone().replay(device.clone(), next);
         actix_rt::spawn(async move {
             // A device that has left needs nothing more.
@@ -228,10 +239,21 @@ pub struct Server {
 impl Server {
     /// Starts it on a free port, with `tls` if given.
     pub fn start(crier: Crier, config: &Config, tls: Option<rustls::ServerConfig>) -> Server {
+        Server::start_ticking(crier, config, tls, Duration::from_secs(1))
+    }
+
+    /// As [`start`](Self::start), with seconds as long as `tick`.
+    pub fn start_ticking(
+        crier: Crier,
+        config: &Config,
+        tls: Option<rustls::ServerConfig>,
+        tick: Duration,
+    ) -> Server {
         let metrics = Metrics::new();
         let (tokens, deciders) = (Arc::new(crier.clone()), Arc::new(crier.clone()));
         let door =
-            Door::new(&config.chat, &config.http, Arc::new(SystemClock), metrics.clone(), tokens, deciders);
+            Door::new(&config.chat, &config.http, Arc::new(SystemClock), metrics.clone(), tokens, deciders)
+                .ticking(tick);
         assert!(crier.0.door.set(door.clone()).is_ok(), "one crier, one door");
         let (tell, told) = std::sync::mpsc::channel();
         let (workers, opened) = (config.http.worker_count(), door.clone());
