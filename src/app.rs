@@ -37,11 +37,13 @@ use crate::live::{Live, thumbnails};
 use crate::nodes::{self, Presence, Seal};
 use crate::objects::{Objects, ObjectsRefusal};
 use crate::playback::relay::Relays;
+use crate::playback::token::Tokens;
 use crate::postgres::{Embedded, PostgresError};
 use crate::recordings::{self, Recordings};
 use crate::rest::manner::{Manner, SharedSecret};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 pub use errand::Errand;
 pub use listen::ListenError;
@@ -120,6 +122,8 @@ pub struct Engine {
     pub relays: Relays,
     /// Signs what this node asks of others.
     pub seal: Seal,
+    /// Open the playlists of private streams.
+    pub playback_tokens: Tokens,
     /// What is kept of them.
     pub recordings: Recordings,
     /// Who is here.
@@ -163,6 +167,7 @@ pub struct App {
     embedded: Option<Embedded>,
     presence: Presence,
     attending: AbortOnDrop,
+    webhooks: Webhooks,
 }
 
 /// A task that ends with what it belongs to.
@@ -276,6 +281,7 @@ impl App {
         let attending = live.clone().attend(node, bus.clone(), store.clone());
         let attending = AbortOnDrop(tokio::spawn(attending));
         let seal = Seal::new(&identity.derive_key("nodes"), clock.clone());
+        let playback_tokens = Tokens::new(&identity.derive_key("playback"));
         let relays = Relays::new(store.clone(), node, seal.clone(), clock.clone(), metrics.clone());
         if config.live.thumbnail_s > 0 {
             let period = Duration::from_secs(config.live.thumbnail_s.into());
@@ -298,6 +304,7 @@ impl App {
             live,
             relays,
             seal,
+            playback_tokens,
             recordings,
             presences,
             talk,
@@ -314,10 +321,18 @@ impl App {
             metrics_listener,
             tls,
         )?;
+        let told = &engine.config.webhooks;
+        let webhooks = Webhooks::start(
+            &told.webhook_urls,
+            told.webhook_secret.as_ref(),
+            &engine.store,
+            &engine.clock,
+            &engine.metrics,
+        );
         let derived = || nodes::url(http_addr, engine.config.http.tls_cert.is_some());
         let url = engine.config.http.node_url.clone().unwrap_or_else(derived);
         let presence = Presence::begin(engine.store.clone(), node, url, engine.clock.clone()).await;
-        Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded, presence, attending })
+        Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded, presence, attending, webhooks })
     }
 
     /// What the doors share; for tests and for commands that run beside the server.
@@ -343,7 +358,7 @@ impl App {
 
     /// Serves until `stop` resolves, then drains; returns when nothing of the node is left.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let App { engine, server, ingest, embedded, presence, attending, .. } = self;
+        let App { engine, server, ingest, embedded, presence, attending, webhooks, .. } = self;
         let handle = server.handle();
         let mut running = std::pin::pin!(server);
         let mut stop = std::pin::pin!(stop);
@@ -360,7 +375,7 @@ impl App {
         engine.conversations.close().await;
         engine.recordings.stop(Duration::from_secs(3)).await;
         engine.live.stop(Duration::from_secs(1)).await;
-        drop(attending);
+        drop((attending, webhooks));
         presence.end().await;
         engine.store.close().await;
         if let Some(embedded) = embedded {

@@ -18,6 +18,7 @@ use crate::bus::redis::RedisConfig;
 use crate::objects::Place;
 use crate::postgres::EmbeddedConfig;
 use crate::store::StoreConfig;
+use crate::webhooks;
 
 pub use reading::{ConfigError, Setting, Source, option_names, parse};
 pub use values::Secret;
@@ -61,6 +62,10 @@ pub struct Config {
     /// What is too large for PostgreSQL.
     #[command(flatten)]
     pub objects: ObjectsConfig,
+
+    /// What other servers are told.
+    #[command(flatten)]
+    pub webhooks: WebhooksConfig,
 
     /// Live streams.
     #[command(flatten)]
@@ -278,6 +283,19 @@ pub struct ObjectsConfig {
     /// Address of the S3-compatible service, when it is not Amazon's.
     #[arg(long, env = "NOVA_OBJECTS_ENDPOINT", value_name = "URL", value_parser = parse_origin_url)]
     pub objects_endpoint: Option<String>,
+}
+
+/// What other servers are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Webhooks")]
+pub struct WebhooksConfig {
+    /// Addresses that are told when a stream goes live, ends, or its recording is ready (comma-separated; Standard Webhooks).
+    #[arg(long, env = "NOVA_WEBHOOK_URLS", value_name = "URLS", value_delimiter = ',', hide_env_values = true, requires = "webhook_secret", value_parser = parse_webhook_url)]
+    pub webhook_urls: Vec<String>,
+
+    /// What they are signed with: `whsec_` and 24 to 64 bytes in base64.
+    #[arg(long, env = "NOVA_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = webhooks::parse_secret)]
+    pub webhook_secret: Option<Secret>,
 }
 
 /// Live streams.

@@ -31,6 +31,7 @@
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`social`] | what people post: what a text says, numbers without hot rows; feeds are in [`store::feeds`] |
 //! | [`console`] | the web console's files, embedded in the program |
+//! | [`webhooks`] | what the operator's own servers are told, from an outbox |
 //! | [`nodes`] | which nodes there are, and how they ask each other |
 //! | [`store`] | PostgreSQL, one file per noun; [`postgres`] runs a private server when none is configured |
 //! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
@@ -143,3 +144,4 @@ pub mod social;
 pub mod store;
 pub mod telemetry;
 pub mod torture;
+pub mod webhooks;

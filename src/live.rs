@@ -22,7 +22,7 @@ use nova_actors::clock::Clock;
 use nova_actors::directory::{Directory, Settings as DirectorySettings};
 use nova_actors::id::NodeId;
 use nova_actors::live_stream::{
-    Broadcasts, ChangeKey, Claims, Delete, GiveUp, LiveStreams, News, Settings, StartLiveStream,
+    Broadcasts, ChangeKey, Claims, Delete, GiveUp, LiveStreams, News, SetPrivate, Settings, StartLiveStream,
 };
 use nova_actors::port::{Bus, BusEvent, KeyHash, Recorder, Streams};
 use nova_actors::workers::Workers;
@@ -162,6 +162,7 @@ impl Live {
                 let Some(actor) = self.streams.existing(stream) else { return };
                 if let Ok(Some(record)) = self.kept.load(stream).await {
                     let _ = actor.send(ChangeKey(record.key), TELL_LIMIT).await;
+                    let _ = actor.send(SetPrivate(record.is_private), TELL_LIMIT).await;
                 }
             }
             Some(News::Deleted(stream)) => {

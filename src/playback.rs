@@ -18,6 +18,7 @@
 
 pub(crate) mod recorded;
 pub mod relay;
+pub mod token;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -49,6 +50,8 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// The multivariant playlist changes with the rates that were measured, and with the broadcast.
 const BRIEFLY: &str = "public, max-age=1";
+/// Playlists of private streams are nobody else's.
+const FOR_ONE: &str = "private, no-store";
 /// When a client that met a full house may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -70,16 +73,32 @@ pub fn open_to_all(headers: &mut HeaderMap) {
 /// What is on the air, in all its renditions.
 #[utoipa::path(
     get, path = "/live/{stream_id}/index.m3u8", tag = "playback",
-    params(("stream_id" = String, Path, description = "TypeID `stream_…`")),
+    params(
+        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
+        ("token" = Option<String>, Query, description = "Of a private stream: the playback token"),
+    ),
     responses(
         (status = 200, description = "The multivariant playlist", content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: nothing is on the air under this id", body = Problem),
+        (status = 503, description = "`unavailable`: it is on its way to another node; try again in a second", body = Problem),
     )
 )]
-pub(crate) async fn index(engine: web::Data<Engine>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn index(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    path: Path<String>,
+) -> Result<HttpResponse, ApiError> {
     let source = find(&engine, &path.0, None).await?;
+    let token = admitted(&engine, &request, source.stream(), source.is_private())?;
     let view = listed(&engine.live, &source, &Directives::default()).await?;
     count(&engine.live, "multivariant", view.multivariant.len());
+    if let Some(token) = token {
+        return Ok(HttpResponse::Ok()
+            .content_type(PLAYLIST)
+            .insert_header((header::CACHE_CONTROL, FOR_ONE))
+            .body(handing_on(&view.multivariant, token)));
+    }
     Ok(HttpResponse::Ok()
         .content_type(PLAYLIST)
         .insert_header((header::CACHE_CONTROL, BRIEFLY))
@@ -125,10 +144,12 @@ pub(crate) async fn thumbnail(
         ("_HLS_msn" = Option<u64>, Query, description = "The media sequence number to wait for"),
         ("_HLS_part" = Option<u32>, Query, description = "The part of it to wait for"),
         ("_HLS_skip" = Option<String>, Query, description = "`YES` or `v2`: a delta update will do"),
+        ("token" = Option<String>, Query, description = "Of a private stream: the playback token"),
     ),
     responses(
         (status = 200, description = "The media playlist", content_type = "application/vnd.apple.mpegurl", body = String),
         (status = 400, description = "`invalid_query`: the directives are not readable, or lie too far ahead", body = Problem),
+        (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: this broadcast is not on the air any more", body = Problem),
         (status = 503, description = "`unavailable`: it did not come in three target durations; `overloaded`: too many wait", body = Problem),
     )
@@ -141,6 +162,7 @@ pub(crate) async fn playlist(
 ) -> Result<HttpResponse, ApiError> {
     let live = &engine.live;
     let source = find(&engine, &path.0.0, Some(&path.0.1)).await?;
+    let is_private = admitted(&engine, &request, source.stream(), source.is_private())?.is_some();
     let directives = Directives::parse(request.query_string()).map_err(bad_directives)?;
     let agent = request.headers().get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
     source.audience().heard(live.viewer(context.client(), agent), Instant::now());
@@ -158,9 +180,10 @@ pub(crate) async fn playlist(
     let target_s = source.settings().target_duration_s;
     let max_age_s = if directives.msn.is_some() { target_s * 6 } else { (target_s / 2).max(1) };
     let mut response = HttpResponse::Ok();
+    let cached = if is_private { FOR_ONE.to_owned() } else { format!("public, max-age={max_age_s}") };
     response
         .content_type(PLAYLIST)
-        .insert_header((header::CACHE_CONTROL, format!("public, max-age={max_age_s}")))
+        .insert_header((header::CACHE_CONTROL, cached))
         .insert_header((header::VARY, "Accept-Encoding"));
     if gzip {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
@@ -245,6 +268,36 @@ async fn find(engine: &Engine, stream: &str, name: Option<&str>) -> Result<Sourc
         return Err(not_live());
     }
     Ok(source)
+}
+
+/// The token a private stream was opened with; none of a public one.
+fn admitted<'a>(
+    engine: &Engine,
+    request: &'a HttpRequest,
+    stream: StreamId,
+    is_private: bool,
+) -> Result<Option<&'a str>, ApiError> {
+    if !is_private {
+        return Ok(None);
+    }
+    let token = token::in_query(request.query_string());
+    match token.filter(|token| engine.playback_tokens.opens(token, stream, engine.clock.now())) {
+        Some(token) => Ok(Some(token)),
+        None => Err(ApiError::because(
+            Code::Forbidden,
+            "this stream is private: ask POST /v1/streams/{stream_id}/playback for a token",
+        )),
+    }
+}
+
+/// A multivariant playlist whose playlists are asked for with the same token.
+fn handing_on(multivariant: &[u8], token: &str) -> String {
+    let text = String::from_utf8_lossy(multivariant);
+    let line = |line: &str| match line.is_empty() || line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line}?token={token}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 fn not_live() -> ApiError {

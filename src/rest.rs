@@ -47,6 +47,7 @@ mod stream_chat;
 mod streams;
 mod totp;
 mod users;
+mod viewers;
 
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
@@ -128,6 +129,9 @@ routes! {
     "/v1/streams/{stream_id}": get streams::read, patch streams::edit, delete streams::delete;
     "/v1/streams/{stream_id}/key": post streams::rotate_key;
     "/v1/streams/{stream_id}/stats": get streams::stats;
+    "/v1/streams/{stream_id}/playback": post viewers::playback;
+    "/v1/streams/{stream_id}/viewers": get viewers::list;
+    "/v1/streams/{stream_id}/viewers/{user_id}": put viewers::put, delete viewers::remove;
     "/v1/streams/{stream_id}/recordings": get recordings::list;
     "/v1/recordings/{recording_id}": get recordings::read, delete recordings::delete;
     "/v1/streams/{stream_id}/chat": get stream_chat::chat, patch stream_chat::edit;

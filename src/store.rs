@@ -23,8 +23,10 @@ pub mod sessions;
 pub mod sightings;
 pub mod signing_keys;
 pub mod stream_chats;
+pub mod stream_viewers;
 pub mod streams;
 pub mod totp;
+pub mod webhooks;
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ use crate::{
 
 pub use broadcast::{Broadcast, Broadcasts, Condition, View};
 pub use claims::{Claims, News};
-pub use protocol::{ChangeKey, Delete, GiveUp, Grant, Left, OnAir, Publish};
+pub use protocol::{ChangeKey, Delete, GiveUp, Grant, Left, OnAir, Publish, SetPrivate};
 pub use state::{Departure, Farewell, Phase, Refusal, Session};
 
 use claims::Claim;
@@ -120,6 +120,9 @@ impl StartLiveStream {
             (None, Some(airing)) => (Some(self.go_on_with(id, &airing)), Some(airing)),
             (None, None) => (None, None),
         };
+        if let Some(broadcast) = &adopted {
+            broadcast.set_private(record.is_private);
+        }
         let resume = self.settings.resume;
         let state = match &adopted {
             Some(broadcast) => State::adopting(record.key, resume, broadcast.session(), self.clock.instant()),
@@ -139,6 +142,7 @@ impl StartLiveStream {
                 None => airing(self.node, broadcast, now),
             }),
             claims: Arc::clone(&self.claims),
+            is_private: record.is_private,
             broadcast: adopted,
             publisher: None,
             unnoted: None,
@@ -191,6 +195,7 @@ pub struct LiveStream {
     streams: Arc<dyn Streams>,
     recorder: Arc<dyn Recorder>,
     claims: Arc<Claims>,
+    is_private: bool,
     broadcasts: Broadcasts,
     clock: Arc<dyn Clock>,
     state: State,
@@ -273,6 +278,17 @@ impl Handler<ChangeKey> for LiveStream {
     }
 }
 
+impl Handler<SetPrivate> for LiveStream {
+    type Result = ();
+
+    fn handle(&mut self, SetPrivate(is_private): SetPrivate, _: &mut Context<Self>) {
+        self.is_private = is_private;
+        if let Some(broadcast) = &self.broadcast {
+            broadcast.set_private(is_private);
+        }
+    }
+}
+
 impl Handler<GiveUp> for LiveStream {
     type Result = ();
 
@@ -297,6 +313,7 @@ impl LiveStream {
                 Effect::Open => {
                     let name = name(self.clock.now());
                     let broadcast = Arc::new(Broadcast::new(self.id, name, self.settings.hls));
+                    broadcast.set_private(self.is_private);
                     broadcast.keep(self.recorder.tap(self.id, broadcast.name()));
                     self.broadcasts.put(Arc::clone(&broadcast));
                     self.broadcast = Some(broadcast);

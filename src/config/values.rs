@@ -42,6 +42,14 @@ pub(super) fn parse_origin_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+pub(super) fn parse_webhook_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    match matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.fragment().is_none() {
+        true => Ok(url.into()),
+        false => Err("it must begin with http:// or https:// and name a host".to_owned()),
+    }
+}
+
 pub(super) fn parse_rtmp_url(text: &str) -> Result<String, String> {
     let url = url::Url::parse(text).map_err(|error| error.to_string())?;
     let whole = matches!(url.scheme(), "rtmp" | "rtmps")

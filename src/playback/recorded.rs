@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use nova_actors::id::RecordingId;
 use nova_media::hls::Kept;
 
-use super::{BRIEFLY, FOR_EVER, PLAYLIST, RETRY_AFTER};
+use super::{BRIEFLY, FOR_EVER, FOR_ONE, PLAYLIST, RETRY_AFTER, admitted};
 use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::objects::{Object, ObjectError, Span};
@@ -41,9 +41,13 @@ impl From<ObjectError> for ApiError {
 /// The playlist of a recording.
 #[utoipa::path(
     get, path = "/recordings/{recording_id}/index.m3u8", tag = "playback",
-    params(("recording_id" = String, Path, description = "TypeID `rec_…`")),
+    params(
+        ("recording_id" = String, Path, description = "TypeID `rec_…`"),
+        ("token" = Option<String>, Query, description = "Of a private stream: the playback token"),
+    ),
     responses(
         (status = 200, description = "A media playlist of a recording", content_type = "application/vnd.apple.mpegurl", body = String),
+        (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: there is no such recording, or it is not ready", body = Problem),
     )
 )]
@@ -56,28 +60,37 @@ pub(crate) async fn recording(
     engine.metrics.playback_bytes.with_label_values(&["recording_playlist"]).inc_by(object.size);
     Ok(HttpResponse::Ok()
         .content_type(PLAYLIST)
-        .insert_header((header::CACHE_CONTROL, BRIEFLY))
+        .insert_header((header::CACHE_CONTROL, if recording.is_private { FOR_ONE } else { BRIEFLY }))
         .body(body(object)))
 }
 
 /// A picture of a recording.
 #[utoipa::path(
     get, path = "/recordings/{recording_id}/thumbnail.jpg", tag = "playback",
-    params(("recording_id" = String, Path, description = "TypeID `rec_…`")),
+    params(
+        ("recording_id" = String, Path, description = "TypeID `rec_…`"),
+        ("token" = Option<String>, Query, description = "Of a private stream: the playback token"),
+    ),
     responses(
         (status = 200, description = "At most 640 pixels wide", content_type = "image/jpeg", body = Vec<u8>),
+        (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: there is no such recording, or no picture of it", body = Problem),
     )
 )]
-pub(crate) async fn picture(engine: web::Data<Engine>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn picture(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    path: Path<String>,
+) -> Result<HttpResponse, ApiError> {
     let recording = find(&engine, &path.0).await?;
+    admitted(&engine, &request, recording.stream, recording.is_private)?;
     if !recording.has_thumbnail {
         return Err(Code::NotFound.into());
     }
     let object = whole(&engine, &recording, THUMBNAIL).await?;
     Ok(HttpResponse::Ok()
         .content_type("image/jpeg")
-        .insert_header((header::CACHE_CONTROL, FOR_A_WHILE))
+        .insert_header((header::CACHE_CONTROL, if recording.is_private { FOR_ONE } else { FOR_A_WHILE }))
         .body(body(object)))
 }
 

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,10 +89,24 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    pub(super) fn stream(&self) -> StreamId {
+        match self {
+            Source::Here(broadcast) => broadcast.stream(),
+            Source::There(relay) => relay.stream,
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         match self {
             Source::Here(broadcast) => broadcast.name(),
             Source::There(relay) => &relay.name,
+        }
+    }
+
+    pub(super) fn is_private(&self) -> bool {
+        match self {
+            Source::Here(broadcast) => broadcast.is_private(),
+            Source::There(relay) => relay.is_private.load(Ordering::Relaxed),
         }
     }
 
@@ -128,6 +142,7 @@ pub struct Relay {
     audience: Audience,
     /// When somebody last asked for it, in milliseconds since the relays began.
     wanted_ms: AtomicU64,
+    is_private: AtomicBool,
     /// Where the other node is reached.
     url: Mutex<String>,
 }
@@ -143,6 +158,7 @@ struct Told {
     msn: u64,
     part: u32,
     ended: bool,
+    is_private: bool,
     multivariant: String,
     plain: String,
     delta: String,
@@ -161,6 +177,7 @@ impl Told {
             msn: view.playlist.edge.msn,
             part: view.playlist.edge.part,
             ended: view.playlist.edge.ended,
+            is_private: broadcast.is_private(),
             multivariant: text(&view.multivariant),
             plain: text(&view.playlist.plain),
             delta: text(&view.playlist.delta_plain),
@@ -371,7 +388,7 @@ impl Inner {
             // It has just ended, or has moved on.
             AskError::NotThere | AskError::Away(_) => between_nodes().caused_by(error),
         })?;
-        let (name, settings) = (told.broadcast.clone(), told.settings());
+        let (name, settings, is_private) = (told.broadcast.clone(), told.settings(), told.is_private);
         let gone_after = Duration::from_secs((settings.target_duration_s.clamp(1, 60) * 2).into());
         let relay = Arc::new(Relay {
             stream,
@@ -380,6 +397,7 @@ impl Inner {
             views: watch::Sender::new(Some(Arc::new(told.view()))),
             audience: Audience::new(gone_after),
             wanted_ms: AtomicU64::new(inner.now_ms()),
+            is_private: AtomicBool::new(is_private),
             url: Mutex::new(url),
         });
         inner.metrics.relays.inc();
@@ -437,6 +455,7 @@ async fn follow(inner: Arc<Inner>, relay: Arc<Relay>, place: Place) {
             Ok(told) if told.broadcast != relay.name => break "another broadcast has begun",
             Ok(told) => {
                 reached = Instant::now();
+                relay.is_private.store(told.is_private, Ordering::Relaxed);
                 let told_edge = Some(Edge { msn: told.msn, part: told.part, ended: told.ended });
                 if told_edge != edge {
                     relay.views.send_replace(Some(Arc::new(told.view())));

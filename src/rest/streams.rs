@@ -3,7 +3,7 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use nova_actors::id::StreamId;
-use nova_actors::live_stream::{ChangeKey, Condition, Delete, News};
+use nova_actors::live_stream::{ChangeKey, Condition, Delete, News, SetPrivate};
 use nova_actors::port::LifeState;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -17,6 +17,7 @@ use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::identity::Caller;
 use crate::live;
+use crate::store::streams as store;
 use crate::store::streams::{NewStream, STREAMS_MAX, Stream, StreamError};
 
 const TITLE_CHARS_MAX: usize = 140;
@@ -54,6 +55,8 @@ pub(super) struct StreamBody {
     title: String,
     /// Whether broadcasts are kept.
     record: bool,
+    /// Who may see and watch it.
+    visibility: Visibility,
     /// `idle` until somebody publishes, `live` while something is on the air, then `ended`; publishing again makes it `live` again.
     #[schema(example = "live")]
     state: &'static str,
@@ -102,6 +105,7 @@ impl StreamBody {
             owner: stream.owner.to_string(),
             title: stream.title,
             record: stream.record,
+            visibility: if stream.is_private { Visibility::Private } else { Visibility::Public },
             state: stream.state.as_str(),
             viewers,
             viewers_peak,
@@ -124,6 +128,18 @@ pub(super) struct NewStreamBody {
     #[serde(default)]
     #[schema(default = false)]
     record: bool,
+    /// Who may see and watch it; `public` unless said.
+    visibility: Option<Visibility>,
+}
+
+/// Who may see a stream and watch it.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Visibility {
+    /// Everybody; watching takes no account.
+    Public,
+    /// Its owner and whom the owner names (`PUT /v1/streams/{stream_id}/viewers/{user_id}`), with a playback token.
+    Private,
 }
 
 /// A stream and how to publish to it.
@@ -148,6 +164,8 @@ pub(super) struct StreamEdit {
     title: Option<String>,
     /// Whether broadcasts are kept, from the next on.
     record: Option<bool>,
+    /// Who may see and watch it, from now on.
+    visibility: Option<Visibility>,
 }
 
 /// Which streams, and which page of them.
@@ -293,8 +311,16 @@ pub(super) async fn create(
     let title = title(&body.0.title)?;
     let (stream_key, key) = live::stream_key().map_err(|error| ApiError::internal(error.to_string()))?;
     let now = engine.clock.now();
-    let new =
-        NewStream { id: StreamId::new(now), owner: caller.user, title, record: body.0.record, key, now };
+    let is_private = body.0.visibility == Some(Visibility::Private);
+    let new = NewStream {
+        id: StreamId::new(now),
+        owner: caller.user,
+        title,
+        record: body.0.record,
+        is_private,
+        key,
+        now,
+    };
     let stream = engine.store.add_stream(&new).await?;
     let location = format!("/v1/streams/{}", stream.id);
     let tag = ETag::of_version(stream.version);
@@ -327,7 +353,7 @@ pub(super) async fn list(
         Some(WantedState::Live) => {
             let page = Page::<LivePlace>::of(&request, cursor.as_deref(), limit)?;
             let after = page.after.map(|LivePlace(at, id)| (at, id));
-            let rows = engine.store.live_streams(after, page.rows(), now).await?;
+            let rows = engine.store.live_streams(caller.user, after, page.rows(), now).await?;
             page.answer(rows, |row| LivePlace(row.started_at.unwrap_or(row.created_at), row.id), body)
         }
         None => {
@@ -350,10 +376,10 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     engine: web::Data<Engine>,
-    _: Caller,
+    caller: Caller,
     path: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let stream = find(&engine, &path.0).await?;
+    let stream = visible(&engine, &caller, &path.0).await?;
     Ok(answer(&engine, stream))
 }
 
@@ -382,8 +408,17 @@ pub(super) async fn edit(
     let stream = own(&engine, &caller, &path.0).await?;
     let version = matched(&request, &stream)?;
     let now = engine.clock.now();
-    let edited =
-        engine.store.edit_stream(stream.id, caller.user, version, new_title, body.0.record, now).await?;
+    let is_private = body.0.visibility.map(|visibility| visibility == Visibility::Private);
+    let id = stream.id;
+    let edit = store::StreamEdit { title: new_title, record: body.0.record, is_private };
+    let edited = engine.store.edit_stream(id, caller.user, version, edit, now).await?;
+    if let Some(is_private) = is_private {
+        match engine.live.streams.existing(id) {
+            // One that sleeps or dies meanwhile reads it when it is started again.
+            Some(actor) => drop(actor.send(SetPrivate(is_private), TELL_LIMIT).await),
+            None => engine.live.claims.tell(News::Changed(id)).await,
+        }
+    }
     Ok(answer(&engine, edited))
 }
 
@@ -491,13 +526,17 @@ async fn find(engine: &Engine, id: &str) -> Result<Stream, ApiError> {
     Ok(engine.store.stream(id, engine.clock.now()).await?.ok_or(Code::NotFound)?)
 }
 
-/// A stream this caller may see.
-pub(super) async fn visible(engine: &Engine, _: &Caller, id: &str) -> Result<Stream, ApiError> {
-    find(engine, id).await
+/// A stream this caller may see; for everybody else there is none.
+pub(super) async fn visible(engine: &Engine, caller: &Caller, id: &str) -> Result<Stream, ApiError> {
+    let stream = find(engine, id).await?;
+    if stream.owner != caller.user && !engine.store.may_see_stream(stream.id, caller.user).await? {
+        return Err(Code::NotFound.into());
+    }
+    Ok(stream)
 }
 
-async fn own(engine: &Engine, caller: &Caller, id: &str) -> Result<Stream, ApiError> {
-    let stream = find(engine, id).await?;
+pub(super) async fn own(engine: &Engine, caller: &Caller, id: &str) -> Result<Stream, ApiError> {
+    let stream = visible(engine, caller, id).await?;
     if stream.owner != caller.user {
         return Err(ApiError::because(Code::Forbidden, "only its owner may do this"));
     }

@@ -1,9 +1,11 @@
 //! The nodes of this installation in PostgreSQL, and which of them has a stream.
 
-use nova_actors::id::{NodeId, StreamId};
+use nova_actors::id::{NodeId, StreamId, UserId};
 use nova_actors::port::SILENCE_MAX;
+use serde_json::json;
 use time::OffsetDateTime;
 
+use super::webhooks::{moment, tell};
 use super::{Store, StoreError};
 use crate::nodes;
 
@@ -68,13 +70,28 @@ impl Store {
 
     /// Ends streams whose node has been silent for too long, and says how many.
     pub async fn end_silent_streams(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let mut tx = self.pool().begin().await?;
         let ended = sqlx::query!(
             "UPDATE streams SET state = 'ended', ended_at = heard_at, viewers = 0
-             WHERE id IN (SELECT id FROM streams WHERE state = 'live' AND heard_at < $1 LIMIT 100 FOR UPDATE SKIP LOCKED)",
+             WHERE id IN (SELECT id FROM streams WHERE state = 'live' AND heard_at < $1 LIMIT 100 FOR UPDATE SKIP LOCKED)
+             RETURNING id, owner_id, title, started_at, ended_at, viewers_peak, watched_s",
             now - SILENCE_MAX
         )
-        .execute(self.pool())
+        .fetch_all(&mut *tx)
         .await?;
-        Ok(ended.rows_affected())
+        for row in &ended {
+            let data = json!({
+                "stream": StreamId::from(row.id),
+                "owner": UserId::from(row.owner_id),
+                "title": row.title,
+                "started_at": row.started_at.map(moment),
+                "ended_at": row.ended_at.map(moment),
+                "viewers_peak": row.viewers_peak,
+                "watched_s": row.watched_s,
+            });
+            tell(&mut tx, "stream.ended", data, now).await?;
+        }
+        tx.commit().await?;
+        Ok(ended.len() as u64)
     }
 }

@@ -1,8 +1,10 @@
 //! Recordings in PostgreSQL.
 
 use nova_actors::id::{NodeId, RecordingId, StreamId, UserId};
+use serde_json::json;
 use time::OffsetDateTime;
 
+use super::webhooks::{moment, tell};
 use super::{Store, StoreError};
 
 /// A recording as the API tells it.
@@ -14,6 +16,8 @@ pub struct Recording {
     pub stream: StreamId,
     /// Whose.
     pub owner: UserId,
+    /// Whether not everybody may watch the stream.
+    pub is_private: bool,
     /// What the stream was called when it began.
     pub title: String,
     /// Where its objects are.
@@ -66,6 +70,7 @@ struct Row {
     duration_ms: i64,
     size_bytes: i64,
     thumbnail: bool,
+    visibility: String,
 }
 
 impl Row {
@@ -75,6 +80,7 @@ impl Row {
             id: self.id.into(),
             stream: self.stream_id?.into(),
             owner: self.owner_id.into(),
+            is_private: self.visibility != "public",
             title: self.title,
             folder: self.folder,
             is_ready: self.state == "ready",
@@ -157,10 +163,13 @@ impl Store {
         made: Made,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
-            "UPDATE recordings SET state = 'ready', ended_at = $2, duration_ms = $3, size_bytes = $4, segments = $5,
-                                   thumbnail = $6
-             WHERE id = $1 AND deleted_at IS NULL",
+        let mut tx = self.pool().begin().await?;
+        let row = sqlx::query!(
+            r#"UPDATE recordings r
+             SET state = 'ready', ended_at = $2, duration_ms = $3, size_bytes = $4, segments = $5, thumbnail = $6
+             FROM (SELECT id, state FROM recordings WHERE id = $1 AND deleted_at IS NULL FOR UPDATE) old
+             WHERE r.id = old.id
+             RETURNING old.state AS "was!", r.stream_id, r.owner_id, r.title, r.started_at"#,
             id.as_uuid(),
             now,
             i64::try_from(made.duration_ms).unwrap_or(i64::MAX),
@@ -168,8 +177,22 @@ impl Store {
             i32::try_from(made.segments).unwrap_or(i32::MAX),
             made.has_thumbnail
         )
-        .execute(self.pool())
+        .fetch_optional(&mut *tx)
         .await?;
+        if let Some(row) = row.filter(|row| row.was == "recording") {
+            let data = json!({
+                "recording": id,
+                "stream": row.stream_id.map(StreamId::from),
+                "owner": UserId::from(row.owner_id),
+                "title": row.title,
+                "started_at": moment(row.started_at),
+                "duration_ms": made.duration_ms,
+                "size_bytes": made.size_bytes,
+                "playback_path": format!("/recordings/{id}/index.m3u8"),
+            });
+            tell(&mut tx, "recording.ready", data, now).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 
@@ -201,8 +224,8 @@ impl Store {
         let row = sqlx::query_as!(
             Row,
             "SELECT r.id, r.stream_id, r.owner_id, r.title, r.folder, r.state, r.started_at, r.ended_at, r.duration_ms, r.size_bytes,
-                    r.thumbnail
-             FROM recordings r JOIN users u ON u.id = r.owner_id
+                    r.thumbnail, s.visibility
+             FROM recordings r JOIN streams s ON s.id = r.stream_id JOIN users u ON u.id = r.owner_id
              WHERE r.id = $1 AND r.deleted_at IS NULL AND u.deleted_at IS NULL AND u.suspended_at IS NULL",
             id.as_uuid()
         )
@@ -220,9 +243,10 @@ impl Store {
     ) -> Result<Vec<Recording>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
-            "SELECT id, stream_id, owner_id, title, folder, state, started_at, ended_at, duration_ms, size_bytes, thumbnail
-             FROM recordings
-             WHERE stream_id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+            "SELECT r.id, r.stream_id, r.owner_id, r.title, r.folder, r.state, r.started_at, r.ended_at, r.duration_ms, r.size_bytes,
+                    r.thumbnail, s.visibility
+             FROM recordings r JOIN streams s ON s.id = r.stream_id
+             WHERE r.stream_id = $1 AND r.deleted_at IS NULL AND ($2::uuid IS NULL OR r.id < $2) ORDER BY r.id DESC LIMIT $3",
             stream.as_uuid(),
             after.map(|id| id.as_uuid()),
             rows

@@ -5,8 +5,10 @@ use nova_actors::id::{NodeId, StreamId, UserId};
 use nova_actors::port::{
     Airing, KeyHash, LifeState, SILENCE_MAX, Standing, StreamRecord, Streams, StreamsError,
 };
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::webhooks::{moment, tell};
 use super::{Store, StoreError};
 
 /// Streams one user may have; each is a row and a key.
@@ -23,6 +25,8 @@ pub struct Stream {
     pub title: String,
     /// Whether broadcasts are kept.
     pub record: bool,
+    /// Only its owner, and whom the owner lets, may see and watch it.
+    pub is_private: bool,
     /// Grows with every change its owner makes.
     pub version: i64,
     /// When it was made.
@@ -54,10 +58,23 @@ pub struct NewStream<'a> {
     pub title: &'a str,
     /// Whether broadcasts are kept.
     pub record: bool,
+    /// Whether not everybody may watch.
+    pub is_private: bool,
     /// Of its key.
     pub key: KeyHash,
     /// The time of it.
     pub now: OffsetDateTime,
+}
+
+/// What an owner changes; what is left out stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamEdit<'a> {
+    /// As its owner calls it.
+    pub title: Option<&'a str>,
+    /// Whether broadcasts are kept.
+    pub record: Option<bool>,
+    /// Whether not everybody may watch.
+    pub is_private: Option<bool>,
 }
 
 /// Why a stream was not changed.
@@ -99,6 +116,7 @@ struct Row {
     viewers: i32,
     viewers_peak: i32,
     watched_s: i64,
+    visibility: String,
 }
 
 impl Row {
@@ -115,6 +133,7 @@ impl Row {
             owner: self.owner_id.into(),
             title: self.title,
             record: self.record,
+            is_private: self.visibility != "public",
             version: self.version,
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -148,16 +167,17 @@ impl Store {
         }
         let row = sqlx::query_as!(
             Row,
-            "INSERT INTO streams (id, owner_id, title, record, key_hash, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $6)
+            "INSERT INTO streams (id, owner_id, title, record, key_hash, created_at, updated_at, visibility)
+             VALUES ($1, $2, $3, $4, $5, $6, $6, $7)
              RETURNING id, owner_id, title, record, version, created_at, updated_at, state, started_at, ended_at, heard_at,
-                       viewers, viewers_peak, watched_s",
+                       viewers, viewers_peak, watched_s, visibility",
             new.id.as_uuid(),
             new.owner.as_uuid(),
             new.title,
             new.record,
             &new.key.0[..],
             new.now,
+            visibility(new.is_private),
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -171,7 +191,7 @@ impl Store {
         let row = sqlx::query_as!(
             Row,
             "SELECT s.id, s.owner_id, s.title, s.record, s.version, s.created_at, s.updated_at, s.state, s.started_at,
-                    s.ended_at, s.heard_at, s.viewers, s.viewers_peak, s.watched_s
+                    s.ended_at, s.heard_at, s.viewers, s.viewers_peak, s.watched_s, s.visibility
              FROM streams s JOIN users u ON u.id = s.owner_id
              WHERE s.id = $1 AND u.deleted_at IS NULL AND u.suspended_at IS NULL",
             id.as_uuid()
@@ -181,9 +201,10 @@ impl Store {
         Ok(row.map(|row| row.stream(now)))
     }
 
-    /// What is on the air, newest first, after a place in that list.
+    /// What is on the air and `viewer` may see, newest first, after a place in that list.
     pub async fn live_streams(
         &self,
+        viewer: UserId,
         after: Option<(OffsetDateTime, StreamId)>,
         rows: i64,
         now: OffsetDateTime,
@@ -192,16 +213,18 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             "SELECT s.id, s.owner_id, s.title, s.record, s.version, s.created_at, s.updated_at, s.state, s.started_at,
-                    s.ended_at, s.heard_at, s.viewers, s.viewers_peak, s.watched_s
+                    s.ended_at, s.heard_at, s.viewers, s.viewers_peak, s.watched_s, s.visibility
              FROM streams s JOIN users u ON u.id = s.owner_id
              WHERE s.state = 'live' AND s.heard_at >= $1
                AND ($2::timestamptz IS NULL OR (s.started_at, s.id) < ($2, $3))
                AND u.deleted_at IS NULL AND u.suspended_at IS NULL
+               AND may_see_stream(s.id, s.owner_id, s.visibility, $5)
              ORDER BY s.started_at DESC, s.id DESC LIMIT $4",
             now - SILENCE_MAX,
             at,
             id.map(|id| id.as_uuid()),
-            rows
+            rows,
+            viewer.as_uuid()
         )
         .fetch_all(self.pool())
         .await?;
@@ -219,7 +242,7 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             "SELECT id, owner_id, title, record, version, created_at, updated_at, state, started_at, ended_at, heard_at,
-                    viewers, viewers_peak, watched_s
+                    viewers, viewers_peak, watched_s, visibility
              FROM streams WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
             owner.as_uuid(),
             after.map(|id| id.as_uuid()),
@@ -236,22 +259,24 @@ impl Store {
         id: StreamId,
         owner: UserId,
         version: Option<i64>,
-        title: Option<&str>,
-        record: Option<bool>,
+        edit: StreamEdit<'_>,
         now: OffsetDateTime,
     ) -> Result<Stream, StreamError> {
+        let StreamEdit { title, record, is_private } = edit;
         let row = sqlx::query_as!(
             Row,
-            "UPDATE streams SET title = coalesce($4, title), record = coalesce($5, record), version = version + 1, updated_at = $6
+            "UPDATE streams SET title = coalesce($4, title), record = coalesce($5, record), version = version + 1, updated_at = $6,
+                                visibility = coalesce($7, visibility)
              WHERE id = $1 AND owner_id = $2 AND ($3::bigint IS NULL OR version = $3)
              RETURNING id, owner_id, title, record, version, created_at, updated_at, state, started_at, ended_at, heard_at,
-                       viewers, viewers_peak, watched_s",
+                       viewers, viewers_peak, watched_s, visibility",
             id.as_uuid(),
             owner.as_uuid(),
             version,
             title,
             record,
-            now
+            now,
+            is_private.map(visibility)
         )
         .fetch_optional(self.pool())
         .await?;
@@ -309,7 +334,7 @@ impl Store {
         let row = sqlx::query_as!(
             NotedRow,
             "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
-                    next_msn, discontinuities, sessions
+                    next_msn, discontinuities, sessions, visibility
              FROM streams WHERE id = $1",
             id.as_uuid()
         )
@@ -335,6 +360,7 @@ struct NotedRow {
     next_msn: i64,
     discontinuities: i64,
     sessions: i64,
+    visibility: String,
 }
 
 impl NotedRow {
@@ -359,6 +385,15 @@ impl NotedRow {
     }
 }
 
+/// Whether two times are one: the database keeps microseconds, the clock tells more.
+fn same(one: OffsetDateTime, other: OffsetDateTime) -> bool {
+    (one - other).abs() < time::Duration::MILLISECOND
+}
+
+fn visibility(is_private: bool) -> &'static str {
+    if is_private { "private" } else { "public" }
+}
+
 fn unavailable(error: impl Into<StoreError>) -> StreamsError {
     StreamsError { reason: error.into().to_string() }
 }
@@ -369,7 +404,7 @@ impl Streams for Store {
         let row = sqlx::query_as!(
             NotedRow,
             "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
-                    next_msn, discontinuities, sessions
+                    next_msn, discontinuities, sessions, visibility
              FROM streams WHERE id = $1",
             id.as_uuid()
         )
@@ -380,6 +415,7 @@ impl Streams for Store {
             id,
             owner: row.owner_id.into(),
             airing: row.airing(),
+            is_private: row.visibility != "public",
             // The table checks the length; a hash of another is that of no key.
             key: KeyHash(row.key_hash.try_into().unwrap_or_default()),
         }))
@@ -400,11 +436,14 @@ impl Streams for Store {
     async fn note(&self, id: StreamId, airing: &Airing) -> Result<(), StreamsError> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        sqlx::query!(
-            "UPDATE streams SET state = $2, node_id = $3, started_at = $4, ended_at = $5, heard_at = $6, viewers = $7,
-                                viewers_peak = $8, watched_s = $9, broadcast = $10, next_msn = $11, discontinuities = $12,
-                                sessions = $13
-             WHERE id = $1",
+        let mut tx = self.pool().begin().await.map_err(unavailable)?;
+        let row = sqlx::query!(
+            r#"UPDATE streams s
+               SET state = $2, node_id = $3, started_at = $4, ended_at = $5, heard_at = $6, viewers = $7, viewers_peak = $8,
+                   watched_s = $9, broadcast = $10, next_msn = $11, discontinuities = $12, sessions = $13
+               FROM (SELECT id, state, started_at FROM streams WHERE id = $1 FOR UPDATE) old
+               WHERE s.id = old.id
+               RETURNING old.state AS "was!", old.started_at AS "was_started_at?", s.owner_id, s.title"#,
             id.as_uuid(),
             airing.state.as_str(),
             airing.node.as_uuid(),
@@ -419,9 +458,32 @@ impl Streams for Store {
             long(airing.standing.discontinuities),
             long(airing.standing.sessions)
         )
-        .execute(self.pool())
+        .fetch_optional(&mut *tx)
         .await
         .map_err(unavailable)?;
+        // What changed is told in the transaction that changes it.
+        if let Some(row) = row
+            && (row.was != airing.state.as_str()
+                || !row.was_started_at.is_some_and(|was| same(was, airing.started_at)))
+        {
+            let mut data = json!({
+                "stream": id,
+                "owner": UserId::from(row.owner_id),
+                "title": row.title,
+                "started_at": moment(airing.started_at),
+            });
+            let kind = match airing.state {
+                LifeState::Live => "stream.live",
+                LifeState::Idle | LifeState::Ended => {
+                    data["ended_at"] = airing.ended_at.map_or(Value::Null, moment);
+                    data["viewers_peak"] = airing.viewers_peak.into();
+                    data["watched_s"] = airing.watched_s.into();
+                    "stream.ended"
+                }
+            };
+            tell(&mut tx, kind, data, airing.heard_at).await.map_err(unavailable)?;
+        }
+        tx.commit().await.map_err(unavailable)?;
         Ok(())
     }
 }

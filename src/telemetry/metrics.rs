@@ -129,6 +129,7 @@ metrics! {
     recording_bytes: IntCounter = "nova_recording_bytes_total" [] "Bytes of segments that were kept.";
     recording_kept: Histogram = "nova_recording_kept_seconds" [] "From a segment being whole to it being kept.";
     recording_lag: IntGauge = "nova_recording_lag_seconds" [] "How long the segment that was last tried has waited to be kept.";
+    webhooks: IntCounterVec = "nova_webhooks_total" ["outcome"] "Attempts to tell an endpoint something: delivered, failed and to be tried again, given up.";
     build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
 }
 

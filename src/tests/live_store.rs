@@ -14,9 +14,17 @@ async fn the_database_is_a_store_of_streams() {
     let store = &app.engine.store;
     let add = async |key| {
         let now = app.engine.clock.now();
-        let new = NewStream { id: StreamId::new(now), owner, title: "a stream", record: false, key, now };
+        let new = NewStream {
+            id: StreamId::new(now),
+            owner,
+            title: "a stream",
+            record: false,
+            is_private: false,
+            key,
+            now,
+        };
         let made = store.add_stream(&new).await.expect("made");
-        StreamRecord { id: made.id, owner, key, airing: None }
+        StreamRecord { id: made.id, owner, key, airing: None, is_private: false }
     };
     let noted = async |id| store.airing(id).await.expect("read");
     nova_actors::contract::streams(store, add, noted).await;

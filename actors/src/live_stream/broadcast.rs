@@ -7,7 +7,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -79,6 +82,7 @@ pub struct Broadcast {
     name: String,
     settings: Settings,
     is_going_on: bool,
+    is_private: AtomicBool,
     desk: Mutex<Desk>,
     shelf: RwLock<Window>,
     views: watch::Sender<Option<Arc<View>>>,
@@ -115,6 +119,7 @@ impl Broadcast {
             name,
             settings,
             is_going_on: standing != Standing::default(),
+            is_private: AtomicBool::new(false),
             desk: Mutex::new(Desk {
                 session: standing.sessions,
                 segmenter: Segmenter::new(settings, standing.next_msn),
@@ -177,6 +182,17 @@ impl Broadcast {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         lock(&self.desk).ended
+    }
+
+    /// Whether its playlists are for those with a token only.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.is_private.load(Relaxed)
+    }
+
+    /// Says whether its playlists are for those with a token only.
+    pub fn set_private(&self, is_private: bool) {
+        self.is_private.store(is_private, Relaxed);
     }
 
     /// Whether another node began it.

@@ -61,3 +61,8 @@ pub struct Delete;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct GiveUp;
+
+/// The owner has decided anew whether everybody may watch.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SetPrivate(pub bool);

@@ -68,8 +68,13 @@ mod tests {
     async fn it_is_a_store_of_streams() {
         let streams = Streams::default();
         let add = async |key| {
-            let record =
-                StreamRecord { id: StreamId::generate(), owner: UserId::generate(), key, airing: None };
+            let record = StreamRecord {
+                id: StreamId::generate(),
+                owner: UserId::generate(),
+                key,
+                airing: None,
+                is_private: false,
+            };
             streams.put(record.clone());
             record
         };

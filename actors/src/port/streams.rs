@@ -35,6 +35,8 @@ pub struct StreamRecord {
     pub owner: UserId,
     /// Who has this key publishes.
     pub key: KeyHash,
+    /// Whether not everybody may watch.
+    pub is_private: bool,
     /// The broadcast that is on the air, or was the last.
     pub airing: Option<Airing>,
 }
