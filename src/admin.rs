@@ -5,6 +5,7 @@
 //! store every two seconds. It therefore needs the configuration the engine has, `REDIS_URL` included. It answers with one line for
 //! each result; a password it made up stands in a line of its own, and nowhere else.
 
+mod events;
 mod password;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::store::StoreError;
 use crate::store::accounts::Account;
 use crate::store::sessions::{DEVICES_MAX, Device};
 
+pub use events::EventsCommand;
 pub use password::PasswordInput;
 
 /// What an operator can do by hand.
@@ -46,6 +48,9 @@ pub enum AdminCommand {
     Sessions(Whom),
     /// Log somebody out everywhere.
     EndSessions(Whom),
+    /// Look after the event log.
+    #[command(subcommand)]
+    Events(EventsCommand),
 }
 
 /// `nova admin create-user`.
@@ -103,6 +108,9 @@ pub enum AdminError {
     /// The login names nobody.
     #[error("nobody has the username, e-mail address or id `{}`", .0.escape_debug())]
     Nobody(String),
+    /// Nobody reads the event log under this name.
+    #[error("no group is called `{}`; `nova admin events lag` lists them", .0.escape_debug())]
+    NoSuchGroup(String),
     /// What was given cannot be had; the fields and why.
     #[error("{0}")]
     Fields(String),
@@ -144,6 +152,7 @@ impl AdminCommand {
             | AdminCommand::Unsuspend(whom)
             | AdminCommand::Sessions(whom)
             | AdminCommand::EndSessions(whom) => &whom.config,
+            AdminCommand::Events(command) => command.config(),
         }
     }
 
@@ -221,6 +230,7 @@ impl AdminCommand {
                 }
                 return Ok(devices.iter().map(line_of).collect());
             }
+            AdminCommand::Events(command) => return command.run(errand.store()).await,
             AdminCommand::EndSessions(whom) => {
                 let found = find(errand, whom).await?;
                 let ended = identity.end_sessions(found.0.id, Why::Removed).await?;

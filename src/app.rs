@@ -30,6 +30,7 @@ use crate::conversations::presence::Presences;
 use crate::conversations::relay::Relay;
 use crate::conversations::talk::Talk;
 use crate::conversations::watch::Watching;
+use crate::feeds::Feeds;
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
@@ -114,6 +115,8 @@ pub struct Engine {
     pub bus: Arc<dyn Bus>,
     /// Who is who.
     pub identity: Arc<Identity>,
+    /// What people read when they come.
+    pub feeds: Arc<Feeds>,
     /// What is said in conversations.
     pub conversations: Conversations,
     /// Live streams.
@@ -270,6 +273,10 @@ impl App {
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
         tokio::spawn(crate::social::fold::keep_folding(store.clone()));
+        let feeds = Arc::new(Feeds::new(store.clone(), clock.clone(), metrics.clone()));
+        tokio::spawn(crate::feeds::tail::follow(feeds.clone()));
+        tokio::spawn(crate::events::sequencer::run(store.clone(), metrics.clone()));
+        tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
         let manner = Manner::new(&config, &secret, metrics.clone());
         let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;
         let keeping = keeping(&config);
@@ -300,6 +307,7 @@ impl App {
             store,
             bus,
             identity,
+            feeds,
             conversations,
             live,
             relays,

@@ -270,7 +270,7 @@ impl Conversations {
         }
         match on {
             true => self.store.block(caller, other, self.clock.now()).await?,
-            false => self.store.unblock(caller, other).await?,
+            false => self.store.unblock(caller, other, self.clock.now()).await?,
         }
         self.committed.blocked(caller, other);
         Ok(())

@@ -29,7 +29,9 @@
 //! | [`live`] | streams on this node, what their two doors share, and their thumbnails, which child processes make |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
-//! | [`social`] | what people post: what a text says, numbers without hot rows; feeds are in [`store::feeds`] |
+//! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
+//! | [`feeds`] | home feeds: heads in memory that follow the event log, ranking, the ladder of what to show when parts are away |
+//! | [`social`] | what people post: what a text says, numbers without hot rows |
 //! | [`console`] | the web console's files, embedded in the program |
 //! | [`webhooks`] | what the operator's own servers are told, from an outbox |
 //! | [`nodes`] | which nodes there are, and how they ask each other |
@@ -112,6 +114,7 @@
 //! | `clap`, `toml` | flags, environment and file into one struct |
 //! | `tracing`, `tracing-subscriber`, `tracing-opentelemetry`, `opentelemetry*`, `reqwest` | logs and traces, and sending them |
 //! | `prometheus` | metrics |
+//! | `prost` | the bytes of events, as `proto/` describes them |
 //! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
 //! | `mimalloc` | an allocator that packs many small, short-lived buffers |
 //! | `rand` | the order of things in `nova torture`, from a seed |
@@ -129,6 +132,8 @@ pub mod config;
 pub mod console;
 pub mod conversations;
 pub mod error;
+pub mod events;
+pub mod feeds;
 pub mod health;
 pub mod identity;
 pub mod ingest;

@@ -116,6 +116,7 @@ routes! {
     "/v1/posts/{post}/comments": get comments::list, post comments::create;
     "/v1/comments/{comment}": delete comments::delete;
     "/v1/feeds/home": get feeds::home;
+    "/v1/feeds/discover": get feeds::discover;
     "/v1/conversations": get conversations::inbox, post conversations::create;
     "/v1/conversations/{conversation}": get conversations::conversation, patch conversations::edit;
     "/v1/conversations/{conversation}/entries": get entries::entries;

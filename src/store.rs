@@ -11,6 +11,7 @@ pub mod conversations;
 pub mod cursors;
 pub mod entries;
 mod error;
+pub mod events;
 pub mod feeds;
 pub mod follows;
 pub mod idempotency;
@@ -28,9 +29,11 @@ pub mod streams;
 pub mod totp;
 pub mod webhooks;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use error::{OnConstraint, StoreError};
@@ -85,6 +88,16 @@ pub struct Store {
     /// For connections outside the pool, without its limits.
     options: PgConnectOptions,
     answer_max: Duration,
+    woken: Arc<Woken>,
+}
+
+/// What parts of this node wake each other with; what other nodes do is found by looking.
+#[derive(Debug, Default)]
+pub struct Woken {
+    /// Something was committed to the outbox.
+    pub outbox: Notify,
+    /// Events have got their places.
+    pub logged: Notify,
 }
 
 /// How busy the pool is.
@@ -117,7 +130,7 @@ impl Store {
             .min_connections(config.connections_min.min(config.connections_max))
             .acquire_timeout(config.acquire_max)
             .connect_lazy_with(limited);
-        let store = Store { pool, options, answer_max: config.acquire_max };
+        let store = Store { pool, options, answer_max: config.acquire_max, woken: Arc::default() };
         store.check_server(config.connect_max).await?;
         Ok(store)
     }
@@ -182,6 +195,11 @@ impl Store {
     /// A connection outside the pool, without its limits.
     pub async fn connection(&self) -> Result<sqlx::PgConnection, StoreError> {
         Ok(sqlx::ConnectOptions::connect(&self.options).await?)
+    }
+
+    /// What parts of this node wake each other with.
+    pub fn woken(&self) -> &Woken {
+        &self.woken
     }
 
     /// How busy the pool is, for metrics.

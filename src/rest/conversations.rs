@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::entries::EntryView;
 use super::{Cursor, ETag, Json, List, PageQuery, Path, Query, instant};
+use crate::app::Engine;
 use crate::conversations::Conversations;
 use crate::error::{ApiError, Problem};
 use crate::identity::Caller;
@@ -345,11 +346,14 @@ pub(super) async fn read(
     )
 )]
 pub(super) async fn block(
+    engine: web::Data<Engine>,
     caller: Caller,
     conversations: web::Data<Conversations>,
     path: Path<UserId>,
 ) -> Result<HttpResponse, ApiError> {
     conversations.block(caller.user, path.0, true).await?;
+    engine.feeds.forget(caller.user);
+    engine.feeds.forget(path.0);
     Ok(HttpResponse::NoContent().finish())
 }
 

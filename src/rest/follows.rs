@@ -90,6 +90,7 @@ pub(super) async fn follow(
 ) -> Result<HttpResponse, ApiError> {
     let other = another(&engine, &caller, &path.0, "nobody follows themself").await?;
     engine.store.follow(caller.user, other, engine.clock.now()).await?;
+    engine.feeds.forget(caller.user);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -109,7 +110,8 @@ pub(super) async fn unfollow(
     path: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let other = another(&engine, &caller, &path.0, "nobody follows themself").await?;
-    engine.store.unfollow(caller.user, other).await?;
+    engine.store.unfollow(caller.user, other, engine.clock.now()).await?;
+    engine.feeds.forget(caller.user);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -130,6 +132,7 @@ pub(super) async fn mute(
 ) -> Result<HttpResponse, ApiError> {
     let other = another(&engine, &caller, &path.0, "nobody mutes themself").await?;
     engine.store.mute_user(caller.user, other, true, engine.clock.now()).await?;
+    engine.feeds.forget(caller.user);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -150,6 +153,7 @@ pub(super) async fn unmute(
 ) -> Result<HttpResponse, ApiError> {
     let other = another(&engine, &caller, &path.0, "nobody mutes themself").await?;
     engine.store.mute_user(caller.user, other, false, engine.clock.now()).await?;
+    engine.feeds.forget(caller.user);
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -175,6 +175,7 @@ pub(super) async fn create(
         now,
     };
     engine.store.add_post(&new).await?;
+    engine.feeds.posted(caller.user, new.id, new.visibility == Visibility::Private);
     let post = engine.store.post(new.id, caller.user).await?.ok_or(Code::NotFound)?;
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v1/posts/{}", post.id)))
@@ -240,7 +241,10 @@ pub(super) async fn edit(
         visibility: body.0.visibility,
     };
     engine.store.edit_post(post.id, caller.user, version, &edit, engine.clock.now()).await?;
-    Ok(answer(find(&engine, &caller, &path.0).await?))
+    let post = find(&engine, &caller, &path.0).await?;
+    // It may have been private before.
+    engine.feeds.posted(caller.user, post.id, post.visibility == Visibility::Private);
+    Ok(answer(post))
 }
 
 /// Delete one's own post. It is gone from every feed at once.

@@ -4,8 +4,10 @@ use nova_actors::id::{CommentId, PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::posts::{PostError, named, readable};
+use super::events::tell;
+use super::posts::{PostError, named, readable, told};
 use super::{Store, StoreError};
+use crate::events::{bytes, millis, schema};
 
 /// A comment as somebody sees it.
 #[derive(Debug, Clone)]
@@ -113,7 +115,7 @@ impl Store {
     /// [`PostError::NotFound`], [`CommentError::NoParent`].
     pub async fn add_comment(&self, new: &NewComment<'_>) -> Result<Comment, CommentError> {
         let mut tx = self.pool().begin().await?;
-        readable(&mut tx, new.post, new.author).await?;
+        let post_author = readable(&mut tx, new.post, new.author).await?;
         let parent = match new.parent {
             Some(parent) => Some(
                 sqlx::query_scalar!(
@@ -149,7 +151,18 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        tx.commit().await?;
+        let event = schema::CommentCreated {
+            comment_id: bytes(new.id),
+            post_id: bytes(new.post),
+            post_author_id: bytes(post_author),
+            author_id: bytes(new.author),
+            parent_id: parent.map(bytes).unwrap_or_default(),
+            text: new.text.to_owned(),
+            mentions: mentions.iter().copied().map(bytes).collect(),
+            at_ms: millis(new.now),
+        };
+        tell(&mut tx, new.now, &[told(new.post, 0, event)]).await?;
+        self.commit(tx).await?;
         Ok(row.into())
     }
 
@@ -195,7 +208,7 @@ impl Store {
     ) -> Result<(), PostError> {
         let mut tx = self.pool().begin().await?;
         let row = sqlx::query!(
-            r#"SELECT c.author, p.author AS post_author, may_read($2, p.author, p.visibility) AS "readable!"
+            r#"SELECT c.author, c.post_id, p.author AS post_author, may_read($2, p.author, p.visibility) AS "readable!"
                FROM comments c JOIN posts p ON p.id = c.post_id
                WHERE c.id = $1 AND c.deleted_at IS NULL AND p.deleted_at IS NULL FOR NO KEY UPDATE OF c"#,
             id.as_uuid(),
@@ -216,7 +229,11 @@ impl Store {
         sqlx::query!("UPDATE comments SET deleted_at = $2 WHERE id = $1", id.as_uuid(), now)
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
+        let post = PostId::from(row.post_id);
+        let event =
+            schema::CommentDeleted { comment_id: bytes(id), post_id: bytes(post), at_ms: millis(now) };
+        tell(&mut tx, now, &[told(post, 0, event)]).await?;
+        self.commit(tx).await?;
         Ok(())
     }
 }

@@ -1,8 +1,14 @@
 //! Feeds straight from PostgreSQL: the truth every cached head is compared with.
 
 use nova_actors::id::{PostId, UserId};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::feeds::rank::Features;
+
+/// How long the order of a ranked feed is kept.
+const SNAPSHOT_KEPT: time::Duration = time::Duration::minutes(15);
 
 impl Store {
     /// The newest posts of those `reader` follows and has not muted, and the reader's own, below `after`.
@@ -36,5 +42,134 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         Ok(ids.into_iter().map(PostId::from).collect())
+    }
+
+    /// Whose posts are in the feed of `reader`: those they follow and have not muted, and they themself.
+    pub async fn feed_authors(&self, reader: UserId, rows: i64) -> Result<Vec<UserId>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            r#"SELECT $1::uuid AS "id!" UNION ALL
+               (SELECT f.followee FROM follows f
+                WHERE f.follower = $1 AND NOT EXISTS (SELECT FROM mutes m WHERE m.muter = $1 AND m.muted = f.followee) LIMIT $2)"#,
+            reader.as_uuid(),
+            rows
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(UserId::from).collect())
+    }
+
+    /// The newest posts of these authors that may be in the feed of `reader`; whether they may be shown is asked when they are. Authors
+    /// who are suspended are among them: they may be let in again while a head is kept.
+    pub async fn head_ids(
+        &self,
+        reader: UserId,
+        authors: &[UserId],
+        rows: i64,
+    ) -> Result<Vec<PostId>, StoreError> {
+        let authors: Vec<Uuid> = authors.iter().map(UserId::as_uuid).collect();
+        let ids = sqlx::query_scalar!(
+            r#"SELECT newest.id AS "id!" FROM unnest($2::uuid[]) AS authors (id) CROSS JOIN LATERAL (
+                   SELECT p.id FROM posts p
+                   WHERE p.author = authors.id AND p.deleted_at IS NULL AND (p.visibility <> 'private' OR p.author = $1)
+                   ORDER BY p.id DESC LIMIT $3
+               ) newest
+               ORDER BY newest.id DESC LIMIT $3"#,
+            reader.as_uuid(),
+            &authors,
+            rows
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(PostId::from).collect())
+    }
+
+    /// Public posts of people `reader` does not follow, has not muted and is not one of, the newest first.
+    pub async fn discover_ids(
+        &self,
+        reader: UserId,
+        after: Option<PostId>,
+        rows: i64,
+    ) -> Result<Vec<PostId>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            "SELECT p.id FROM posts p JOIN users u ON u.id = p.author
+             WHERE p.deleted_at IS NULL AND p.visibility = 'public' AND ($2::uuid IS NULL OR p.id < $2) AND p.author <> $1
+               AND u.deleted_at IS NULL AND u.suspended_at IS NULL AND NOT is_blocked($1, p.author)
+               AND NOT EXISTS (SELECT FROM follows f WHERE f.follower = $1 AND f.followee = p.author)
+               AND NOT EXISTS (SELECT FROM mutes m WHERE m.muter = $1 AND m.muted = p.author)
+             ORDER BY p.id DESC LIMIT $3",
+            reader.as_uuid(),
+            after.map(|id| id.as_uuid()),
+            rows
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(PostId::from).collect())
+    }
+
+    /// What a ranking needs to know of these posts.
+    pub async fn post_features(&self, reader: UserId, posts: &[PostId]) -> Result<Vec<Features>, StoreError> {
+        let ids: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
+        let rows = sqlx::query!(
+            r#"WITH liked AS (
+                   SELECT p.author, count(*) AS n FROM (
+                       SELECT l.post_id FROM post_likes l WHERE l.user_id = $1 ORDER BY l.created_at DESC LIMIT 200
+                   ) latest JOIN posts p ON p.id = latest.post_id GROUP BY p.author
+               )
+               SELECT p.id, p.author, p.created_at, counted(p.id, 4::smallint) AS "likes!",
+                      counted(p.id, 5::smallint) AS "comments!", coalesce(liked.n, 0) AS "affinity!"
+               FROM posts p LEFT JOIN liked ON liked.author = p.author WHERE p.id = ANY ($2)"#,
+            reader.as_uuid(),
+            &ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let features = rows.into_iter().map(|row| Features {
+            post: row.id.into(),
+            author: row.author.into(),
+            created_at: row.created_at,
+            likes: row.likes,
+            comments: row.comments,
+            affinity: row.affinity,
+        });
+        Ok(features.collect())
+    }
+
+    /// Keeps an order for those pages that follow, and takes away some that are too old.
+    pub async fn keep_feed_snapshot(
+        &self,
+        id: Uuid,
+        reader: UserId,
+        posts: &[PostId],
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let posts: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
+        sqlx::query!(
+            "WITH old AS (
+                 DELETE FROM feed_snapshots WHERE id IN (
+                     SELECT id FROM feed_snapshots WHERE created_at < $5 ORDER BY created_at LIMIT 3 FOR UPDATE SKIP LOCKED
+                 )
+             )
+             INSERT INTO feed_snapshots (id, reader, posts, created_at) VALUES ($1, $2, $3, $4)",
+            id,
+            reader.as_uuid(),
+            &posts,
+            now,
+            now - SNAPSHOT_KEPT
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// An order that is kept for `reader`.
+    pub async fn feed_snapshot(&self, id: Uuid, reader: UserId) -> Result<Option<Vec<PostId>>, StoreError> {
+        let posts = sqlx::query_scalar!(
+            "SELECT posts FROM feed_snapshots WHERE id = $1 AND reader = $2",
+            id,
+            reader.as_uuid()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(posts.map(|posts| posts.into_iter().map(PostId::from).collect()))
     }
 }

@@ -3,7 +3,9 @@
 use nova_actors::id::UserId;
 use time::OffsetDateTime;
 
+use super::events::{Told, tell};
 use super::{Store, StoreError};
+use crate::events::{Event, bytes, millis, schema};
 use crate::social::FOLLOWS_MAX;
 
 /// Why somebody does not follow.
@@ -97,15 +99,29 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
-        Ok(added.rows_affected() > 0)
+        let added = added.rows_affected() > 0;
+        if added {
+            let event = schema::UserFollowed {
+                follower_id: bytes(follower),
+                followee_id: bytes(followee),
+                at_ms: millis(now),
+            };
+            tell(&mut tx, now, &[told(follower, event)]).await?;
+        }
+        self.commit(tx).await?;
+        Ok(added)
     }
 
     /// `follower` follows `followee` no longer; says whether they did.
-    pub async fn unfollow(&self, follower: UserId, followee: UserId) -> Result<bool, StoreError> {
+    pub async fn unfollow(
+        &self,
+        follower: UserId,
+        followee: UserId,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.pool().begin().await?;
-        let removed = remove_follow(&mut tx, follower, followee).await?;
-        tx.commit().await?;
+        let removed = remove_follow(&mut tx, follower, followee, now).await?;
+        self.commit(tx).await?;
         Ok(removed)
     }
 
@@ -130,7 +146,13 @@ impl Store {
                 muted.as_uuid()
             ),
         };
-        change.execute(self.pool()).await?;
+        let mut tx = self.pool().begin().await?;
+        if change.execute(&mut *tx).await?.rows_affected() > 0 {
+            let event =
+                schema::UserMuted { muter_id: bytes(muter), muted_id: bytes(muted), on, at_ms: millis(now) };
+            tell(&mut tx, now, &[told(muter, event)]).await?;
+        }
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -233,13 +255,45 @@ pub(super) async fn remove_follow(
     tx: &mut sqlx::PgConnection,
     follower: UserId,
     followee: UserId,
+    now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query!(
         "DELETE FROM follows WHERE follower = $1 AND followee = $2",
         follower.as_uuid(),
         followee.as_uuid()
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(removed.rows_affected() > 0)
+    if removed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let event = schema::UserUnfollowed {
+        follower_id: bytes(follower),
+        followee_id: bytes(followee),
+        at_ms: millis(now),
+    };
+    tell(tx, now, &[told(follower, event)]).await?;
+    Ok(true)
+}
+
+/// `blocker` has blocked `blocked`, or takes that back.
+pub(super) async fn tell_block(
+    tx: &mut sqlx::PgConnection,
+    blocker: UserId,
+    blocked: UserId,
+    on: bool,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let event = schema::UserBlocked {
+        blocker_id: bytes(blocker),
+        blocked_id: bytes(blocked),
+        on,
+        at_ms: millis(now),
+    };
+    tell(tx, now, &[told(blocker, event)]).await
+}
+
+/// An event of what somebody does; the row that says so is what is locked.
+fn told(who: UserId, event: impl Into<Event>) -> Told {
+    Told { key: who.as_uuid(), version: 0, event: event.into() }
 }

@@ -10,7 +10,7 @@ use super::conversations::{
     ConversationError, Kind, MEMBERS_MAX, hold, join, not_blocked, read_role, role_of, tell, users_exist,
 };
 use super::entries::unsigned;
-use super::follows::{hold_pair, remove_follow};
+use super::follows::{hold_pair, remove_follow, tell_block};
 use super::{Store, StoreError};
 
 /// A member as lists show them.
@@ -194,9 +194,9 @@ impl Store {
         let mut tx = self.pool().begin().await?;
         users_exist(&mut tx, &[blocked]).await?;
         hold_pair(&mut tx, blocker, blocked).await?;
-        remove_follow(&mut tx, blocker, blocked).await?;
-        remove_follow(&mut tx, blocked, blocker).await?;
-        sqlx::query(
+        remove_follow(&mut tx, blocker, blocked, now).await?;
+        remove_follow(&mut tx, blocked, blocker, now).await?;
+        let added = sqlx::query(
             "INSERT INTO blocks (blocker, blocked, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(blocker.as_uuid())
@@ -204,14 +204,27 @@ impl Store {
         .bind(now)
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
+        if added.rows_affected() > 0 {
+            tell_block(&mut tx, blocker, blocked, true, now).await?;
+        }
+        self.commit(tx).await?;
         Ok(())
     }
 
     /// Takes a block back.
-    pub async fn unblock(&self, blocker: UserId, blocked: UserId) -> Result<(), StoreError> {
+    pub async fn unblock(
+        &self,
+        blocker: UserId,
+        blocked: UserId,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool().begin().await?;
         let unblocked = sqlx::query("DELETE FROM blocks WHERE blocker = $1 AND blocked = $2");
-        unblocked.bind(blocker.as_uuid()).bind(blocked.as_uuid()).execute(self.pool()).await?;
+        let unblocked = unblocked.bind(blocker.as_uuid()).bind(blocked.as_uuid()).execute(&mut *tx).await?;
+        if unblocked.rows_affected() > 0 {
+            tell_block(&mut tx, blocker, blocked, false, now).await?;
+        }
+        self.commit(tx).await?;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use nova_actors::id::{PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::events::{Told, tell};
 use super::{Store, StoreError};
+use crate::events::{bytes, millis, schema};
 
 /// Who may read a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -26,6 +28,16 @@ impl Visibility {
             Visibility::Followers => "followers",
             Visibility::Private => "private",
         }
+    }
+
+    /// As events name it.
+    fn told(self) -> i32 {
+        let told = match self {
+            Visibility::Public => schema::Visibility::Public,
+            Visibility::Followers => schema::Visibility::Followers,
+            Visibility::Private => schema::Visibility::Private,
+        };
+        told.into()
     }
 
     fn read(text: &str) -> Visibility {
@@ -197,7 +209,18 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
+        let event = schema::PostCreated {
+            post_id: bytes(new.id),
+            author_id: bytes(new.author),
+            kind: "text".to_owned(),
+            text: new.text.to_owned(),
+            visibility: new.visibility.told(),
+            tags: new.tags.to_vec(),
+            mentions: mentions.iter().copied().map(bytes).collect(),
+            at_ms: millis(new.now),
+        };
+        tell(&mut tx, new.now, &[told(new.id, 1, event)]).await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -272,7 +295,7 @@ impl Store {
         };
         let text = edit.text.map(|(text, _)| text);
         let visibility = edit.visibility.map(Visibility::as_str);
-        sqlx::query!(
+        let edited = sqlx::query!(
             "WITH before AS (
                  SELECT * FROM posts WHERE id = $1
                    AND ($2::text IS DISTINCT FROM NULL AND text <> $2 OR $3::text IS NOT NULL AND visibility <> $3
@@ -283,7 +306,8 @@ impl Store {
              )
              UPDATE posts p SET text = coalesce($2, p.text), visibility = coalesce($3, p.visibility), tags = coalesce($4, p.tags),
                     mentions = coalesce($5, p.mentions), version = p.version + 1, edited_at = $6
-             FROM before WHERE p.id = before.id",
+             FROM before WHERE p.id = before.id
+             RETURNING p.version, p.text, p.visibility, p.tags, p.mentions",
             id.as_uuid(),
             text,
             visibility,
@@ -291,9 +315,21 @@ impl Store {
             mentions.as_deref(),
             now
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        tx.commit().await?;
+        if let Some(post) = edited {
+            let event = schema::PostUpdated {
+                post_id: bytes(id),
+                author_id: bytes(author),
+                text: post.text,
+                visibility: Visibility::read(&post.visibility).told(),
+                tags: post.tags,
+                mentions: post.mentions.into_iter().map(bytes).collect(),
+                at_ms: millis(now),
+            };
+            tell(&mut tx, now, &[told(id, post.version, event)]).await?;
+        }
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -310,14 +346,16 @@ impl Store {
     ) -> Result<(), PostError> {
         let mut tx = self.pool().begin().await?;
         hold(&mut tx, id, author, version).await?;
-        sqlx::query!(
-            "UPDATE posts SET deleted_at = $2, version = version + 1 WHERE id = $1",
+        let version = sqlx::query_scalar!(
+            "UPDATE posts SET deleted_at = $2, version = version + 1 WHERE id = $1 RETURNING version",
             id.as_uuid(),
             now
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
-        tx.commit().await?;
+        let event = schema::PostDeleted { post_id: bytes(id), author_id: bytes(author), at_ms: millis(now) };
+        tell(&mut tx, now, &[told(id, version, event)]).await?;
+        self.commit(tx).await?;
         Ok(())
     }
 
@@ -353,26 +391,43 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<bool, PostError> {
         let mut tx = self.pool().begin().await?;
-        let changed = match on {
+        // Likes of one post do not wait for each other: what is locked, and ordered, is one user's like of it.
+        let (changed, event) = match on {
             true => {
-                readable(&mut tx, id, user).await?;
-                sqlx::query!(
+                let author = readable(&mut tx, id, user).await?;
+                let liked = sqlx::query!(
                     "INSERT INTO post_likes (post_id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
                     id.as_uuid(),
                     user.as_uuid(),
                     now
-                )
+                );
+                let (post_id, user_id, at_ms) = (bytes(id), bytes(user), millis(now));
+                let event = schema::PostLiked { post_id, author_id: bytes(author), user_id, at_ms };
+                (liked, told(id, 0, event))
             }
-            false => sqlx::query!(
-                "DELETE FROM post_likes WHERE post_id = $1 AND user_id = $2",
-                id.as_uuid(),
-                user.as_uuid()
-            ),
+            false => {
+                let unliked = sqlx::query!(
+                    "DELETE FROM post_likes WHERE post_id = $1 AND user_id = $2",
+                    id.as_uuid(),
+                    user.as_uuid()
+                );
+                let event =
+                    schema::PostUnliked { post_id: bytes(id), user_id: bytes(user), at_ms: millis(now) };
+                (unliked, told(id, 0, event))
+            }
         };
         let changed = changed.execute(&mut *tx).await?.rows_affected() > 0;
-        tx.commit().await?;
+        if changed {
+            tell(&mut tx, now, &[event]).await?;
+        }
+        self.commit(tx).await?;
         Ok(changed)
     }
+}
+
+/// An event of a post.
+pub(super) fn told(post: PostId, version: i64, event: impl Into<crate::events::Event>) -> Told {
+    Told { key: post.as_uuid(), version, event: event.into() }
 }
 
 /// Locks a post of `author`: what happens to it happens one after another, and so do its events.

@@ -130,6 +130,16 @@ metrics! {
     recording_kept: Histogram = "nova_recording_kept_seconds" [] "From a segment being whole to it being kept.";
     recording_lag: IntGauge = "nova_recording_lag_seconds" [] "How long the segment that was last tried has waited to be kept.";
     webhooks: IntCounterVec = "nova_webhooks_total" ["outcome"] "Attempts to tell an endpoint something: delivered, failed and to be tried again, given up.";
+    feed_pages: IntCounterVec = "nova_feed_pages_total" ["level"] "Pages of feeds, by what gave them.";
+    feed_heads_made: IntCounter = "nova_feed_heads_made_total" [] "Heads of readers that were made from PostgreSQL.";
+    event_sequencer: IntGauge = "nova_event_sequencer" [] "1 on the node that gives events their places.";
+    events_logged: IntCounter = "nova_events_logged_total" [] "Events this node has given their places.";
+    events_consumed: IntCounterVec = "nova_events_consumed_total" ["group"] "Events a group has taken on this node.";
+    event_turn_duration: HistogramVec = "nova_event_turn_duration_seconds" ["group"] "How long a group took for a batch.";
+    event_failures: IntCounterVec = "nova_event_failures_total" ["group"] "Batches a group did not take.";
+    event_dead_letters: IntCounterVec = "nova_event_dead_letters_total" ["group"] "Events a group could not take.";
+    event_lag: IntGaugeVec = "nova_event_lag" ["group" "topic" "part"] "Events a group has not taken yet: exact, places are dense.";
+    event_age: IntGaugeVec = "nova_event_age_seconds" ["group" "topic" "part"] "How long the next event of a group has waited.";
     build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
 }
 

@@ -190,6 +190,19 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", screen).await;
     }
 
+    /// Writes what is seen, light and dark, to the folder in `NOVA_TEST_PICTURES`; without it nothing is done.
+    pub async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("NOVA_TEST_PICTURES").map(PathBuf::from) else { return };
+        for scheme in ["light", "dark"] {
+            let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+            self.devtools("Emulation.setEmulatedMedia", media).await;
+            let picture = self.client.screenshot().await.expect("the window can be pictured");
+            std::fs::write(folder.join(format!("{name}-{scheme}.png")), picture)
+                .expect("the folder can be written to");
+        }
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": [] })).await;
+    }
+
     /// Runs a command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
         let body = json!({ "cmd": command, "params": parameters });

@@ -64,6 +64,8 @@ export interface Feed extends Page<Post> {
   ranking: Ranking;
 }
 
+export type FeedMode = "latest" | "ranked";
+
 export interface NewPost {
   text: string;
   visibility?: Visibility;
@@ -78,8 +80,13 @@ export class Posts {
   constructor(private readonly http: Http) {}
 
   /** The posts of those the caller follows, and their own. */
-  async home(page: { mode?: "latest"; cursor?: string; limit?: number } = {}, options?: RequestOptions): Promise<Feed> {
+  async home(page: { mode?: FeedMode; cursor?: string; limit?: number } = {}, options?: RequestOptions): Promise<Feed> {
     return (await this.http.get<Feed>("/v1/feeds/home", { ...options, query: page })).data;
+  }
+
+  /** Public posts of people the caller does not follow. */
+  async discover(page: { cursor?: string; limit?: number } = {}): Promise<Feed> {
+    return (await this.http.get<Feed>("/v1/feeds/discover", { query: page })).data;
   }
 
   /** Somebody's posts, the newest first; by id, or by name with an `@` before it. */

@@ -3,34 +3,61 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { PostComposer } from "./feed/composer";
 import { PostList, usePosts } from "./feed/list";
-import type { Post } from "../client";
+import type { Feed, Post, Ranking } from "../client";
 import { Icon } from "../parts/icon";
 import { Page } from "../parts/page";
+import { Notice } from "../parts/states";
+import { ago } from "../parts/words";
 import { nova, useSession } from "../shell/session";
 
 /** How often it is asked for newer posts while somebody looks at it. */
 const LOOK_EVERY_MS = 15_000;
 
+const FEEDS = { latest: "Latest", ranked: "For you", discover: "Discover" } as const;
+type Which = keyof typeof FEEDS;
+
+const EMPTY: Record<Which, string> = {
+  latest: "Nothing here yet. Post something, or find somebody to follow under Discover.",
+  ranked: "Nothing here yet. Post something, or find somebody to follow under Discover.",
+  discover: "Nobody you do not follow has posted anything.",
+};
+
 export function FeedPage() {
+  const [which, set_which] = useState<Which>("latest");
   const [posted, set_posted] = useState<Post | null>(null);
   return (
     <Page title="Feed">
       <PostComposer on_posted={set_posted} />
-      <OneFeed posted={posted} />
+      <div class="switch" role="group" aria-label="Which posts">
+        {(Object.keys(FEEDS) as Which[]).map((one) => (
+          <button key={one} type="button" class="quiet" aria-pressed={which === one} onClick={() => set_which(one)}>
+            {FEEDS[one]}
+          </button>
+        ))}
+      </div>
+      <OneFeed key={which} which={which} posted={posted} />
     </Page>
   );
 }
 
-/** The feed, with a word when there are newer posts than it shows. */
-function OneFeed({ posted }: { posted: Post | null }) {
+/** One of the feeds, with a word when there are newer posts than it shows. */
+function OneFeed({ which, posted }: { which: Which; posted: Post | null }) {
   const me = useSession()?.user_id ?? "";
-  const list = usePosts((cursor) => nova.posts.home(cursor === undefined ? {} : { cursor }));
-  const newest = list.posts[0]?.id ?? "";
+  const [ranking, set_ranking] = useState<Ranking | null>(null);
+  const read = (page: { cursor?: string; limit?: number }): Promise<Feed> =>
+    which === "discover" ? nova.posts.discover(page) : nova.posts.home({ ...page, mode: which });
+  const list = usePosts(async (cursor) => {
+    const page = await read(cursor === undefined ? {} : { cursor });
+    set_ranking(page.ranking);
+    return page;
+  });
+  // The newest that was shown; in a ranked feed it need not be the first.
+  const newest = list.posts.reduce((top, post) => (post.id > top ? post.id : top), "");
   const [newer, set_newer] = useState(0);
   const seen = useRef(posted?.id);
 
   useEffect(() => {
-    if (posted && posted.id !== seen.current) list.add(posted);
+    if (posted && posted.id !== seen.current && which !== "discover") list.add(posted);
     seen.current = posted?.id;
   }, [posted]);
   useEffect(() => {
@@ -39,7 +66,7 @@ function OneFeed({ posted }: { posted: Post | null }) {
     const look = async () => {
       if (document.hidden || list.loading) return;
       try {
-        const page = await nova.posts.home({ limit: 10 }, { tries: 1 });
+        const page = await (which === "discover" ? nova.posts.discover({ limit: 10 }) : nova.posts.home({ limit: 10 }, { tries: 1 }));
         // Ids sort by the time they were made.
         if (here) set_newer(page.items.filter((post) => post.id > newest && post.author.id !== me).length);
       } catch {
@@ -66,6 +93,11 @@ function OneFeed({ posted }: { posted: Post | null }) {
   };
   return (
     <>
+      {ranking?.level === "last_good" && (
+        <Notice kind="warn">
+          <p>What is kept cannot be reached right now. This is the feed as of {ago(ranking.fresh_as_of)}.</p>
+        </Notice>
+      )}
       <div class="pill-place" role="status">
         {newer > 0 && (
           <button type="button" class="pill" onClick={show_newer}>
@@ -74,7 +106,7 @@ function OneFeed({ posted }: { posted: Post | null }) {
           </button>
         )}
       </div>
-      <PostList list={list} me={me} empty="Nothing here yet. Post something, or follow somebody from their profile." />
+      <PostList list={list} me={me} empty={EMPTY[which]} />
     </>
   );
 }

@@ -1,0 +1,98 @@
+//! Heads hear what happens: each node follows the log from where it was when the node started.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nova_actors::id::UserId;
+use tokio::time::{sleep, timeout};
+
+use super::Feeds;
+use crate::events::{Event, Logged, Topic, id, schema};
+use crate::store::StoreError;
+use crate::store::events::Cursor;
+
+/// How long it waits to be told of new events; those of other nodes are found then.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Events read at once.
+const BATCH: i64 = 1_000;
+/// Further behind than this, heads are made anew rather than brought up to date.
+const BEHIND_MAX: i64 = 20_000;
+/// How long it waits for a database that is away.
+const AWAY: Duration = Duration::from_millis(500);
+
+/// How long an event may wait for its place.
+const STUCK: time::Duration = time::Duration::seconds(3);
+
+type Places = HashMap<(i16, i16), i64>;
+
+/// Runs for as long as the node does.
+pub async fn follow(feeds: Arc<Feeds>) {
+    let mut places: Option<Places> = None;
+    loop {
+        let logged = feeds.store.woken().logged.notified();
+        tokio::pin!(logged);
+        logged.as_mut().enable();
+        match read(&feeds, &mut places).await {
+            Ok(()) => {
+                let _woken = timeout(LOOK_EVERY, logged).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "heads hear of posts later");
+                sleep(AWAY).await;
+            }
+        }
+    }
+}
+
+/// Reads the log to its end.
+async fn read(feeds: &Feeds, places: &mut Option<Places>) -> Result<(), StoreError> {
+    let at = feeds.clock.now();
+    // What waits for its place for long says that nobody gives places: then heads may lack it.
+    let is_moving = !feeds.store.is_outbox_stuck(at - STUCK).await?;
+    let tops = feeds.store.event_heads(&[Topic::Content, Topic::User]).await?;
+    let Some(known) = places else {
+        // Heads are made from now on, and hear all that comes after this.
+        *places = Some(tops.into_iter().map(|(topic, part, top)| ((topic.number(), part), top)).collect());
+        feeds.forget_all();
+        feeds.heard(at);
+        return Ok(());
+    };
+    for (topic, part, top) in tops {
+        let place = known.entry((topic.number(), part)).or_insert(0);
+        if top - *place > BEHIND_MAX {
+            feeds.forget_all();
+            *place = top;
+        }
+        while *place < top {
+            let cursor = Cursor { topic, part, place: *place, failures: 0 };
+            let (events, last) = feeds.store.events_read(&cursor, BATCH).await?;
+            events.iter().for_each(|event| hear(feeds, event));
+            *place = last;
+        }
+    }
+    if is_moving {
+        feeds.heard(at);
+    }
+    Ok(())
+}
+
+fn hear(feeds: &Feeds, event: &Logged) {
+    let private = i32::from(schema::Visibility::Private);
+    let reader = |bytes: &[u8]| feeds.forget(UserId::from_uuid(id(bytes)));
+    match event.event() {
+        Ok(Some(Event::PostCreated(post))) => {
+            feeds.posted(id(&post.author_id).into(), id(&post.post_id).into(), post.visibility == private);
+        }
+        // It may have been private before.
+        Ok(Some(Event::PostUpdated(post))) => {
+            feeds.posted(id(&post.author_id).into(), id(&post.post_id).into(), post.visibility == private);
+        }
+        Ok(Some(Event::UserFollowed(follow))) => reader(&follow.follower_id),
+        Ok(Some(Event::UserUnfollowed(follow))) => reader(&follow.follower_id),
+        Ok(Some(Event::UserMuted(mute))) => reader(&mute.muter_id),
+        // What is deleted or blocked is left out when it would be shown.
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, kind = event.kind, "an event that cannot be read"),
+    }
+}
