@@ -78,7 +78,7 @@ async fn somebody_posts_follows_likes_and_answers() {
         opens(&path).await;
         browser.find(".posts .post").await;
         let over = "return document.documentElement.scrollWidth - innerWidth";
-        assert_eq!(browser.run(over).await, 0, "{path}");
+        assert!(browser.run(over).await.as_i64().is_some_and(|over| over <= 0), "{path}");
         browser.picture(&format!("narrow-{}", path.split('/').nth(2).unwrap_or_default())).await;
     }
     opens("/console/feed").await;
