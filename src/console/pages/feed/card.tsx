@@ -92,11 +92,11 @@ export function Card({ post, me, alone, on_change, on_gone }: CardProps) {
             {post.likes}
           </button>
           {alone ? (
-            <span class="count soft">
+            <span class="answers soft">
               <Icon name="chat" /> {post.comments}
             </span>
           ) : (
-            <a class="count" href={to(`/posts/${post.id}`)} aria-label={`${post.comments} comments`}>
+            <a class="answers" href={to(`/posts/${post.id}`)} aria-label={`${post.comments} comments`}>
               <Icon name="chat" /> {post.comments}
             </a>
           )}
