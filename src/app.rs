@@ -21,6 +21,7 @@ use nova_actors::port::Bus;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::bus::redis::RedisRefusal;
+use crate::calls::{Calls, WithCalls};
 use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
 use crate::config::Config;
@@ -42,6 +43,7 @@ use crate::playback::token::Tokens;
 use crate::postgres::{Embedded, PostgresError};
 use crate::recordings::{self, Recordings};
 use crate::rest::manner::{Manner, SharedSecret};
+use crate::rtc::{Media, RtcError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
@@ -78,6 +80,9 @@ pub enum StartError {
     /// The keys of the database cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityStartError),
+    /// The media port of calls cannot be used.
+    #[error(transparent)]
+    Rtc(#[from] RtcError),
     /// The bus between nodes cannot be used.
     #[error(transparent)]
     Bus(#[from] RedisRefusal),
@@ -131,6 +136,8 @@ pub struct Engine {
     pub recordings: Recordings,
     /// Who is here.
     pub presences: Presences,
+    /// Group calls.
+    pub calls: Calls,
     /// What is said over the socket, and shown there.
     pub talk: Talk,
     /// The WebSocket door.
@@ -141,6 +148,8 @@ pub struct Engine {
     pub http_addr: SocketAddr,
     /// The address of the RTMP door, as bound.
     pub rtmp_addr: SocketAddr,
+    /// The address of the media port of calls, as bound.
+    pub rtc_addr: SocketAddr,
 }
 
 impl Engine {
@@ -192,8 +201,10 @@ impl App {
         let http = listen::bind("--http-addr", config.http.http_addr)?;
         let rtmp = listen::bind("--rtmp-addr", config.live.rtmp_addr)?;
         let rtmps = config.live.rtmps_addr.map(|addr| listen::bind("--rtmps-addr", addr)).transpose()?;
+        let rtc = listen::bind_udp("--rtc-addr", config.rtc.rtc_addr)?;
         let metrics_listener = listen::bind("--metrics-addr", config.telemetry.metrics_addr)?;
         let tls = listen::tls(&config.http)?;
+        let rtc_addr = listen::udp_address(&rtc)?;
         let rtmp_addr = listen::address(&rtmp)?;
         let rtmps = rtmps.zip(tls.clone().map(Arc::new));
         let (http_addr, metrics_addr) = (listen::address(&http)?, listen::address(&metrics_listener)?);
@@ -262,14 +273,12 @@ impl App {
             clock.clone(),
         );
         let tokens = Arc::new(AccessTokens(identity.clone()));
-        let chat = Door::new(
-            &config.chat,
-            &config.http,
-            clock.clone(),
-            metrics.clone(),
-            tokens,
-            Arc::new(talk.clone()),
-        );
+        let (media, events) = Media::start(&config.rtc, rtc, metrics.clone())?;
+        let calls =
+            Calls::start(&config.rtc, media, events, Arc::clone(&door), clock.clone(), metrics.clone());
+        let deciders = WithCalls { others: talk.clone(), calls: calls.clone() };
+        let chat =
+            Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, Arc::new(deciders));
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
         tokio::spawn(crate::social::fold::keep_folding(store.clone()));
@@ -315,11 +324,13 @@ impl App {
             playback_tokens,
             recordings,
             presences,
+            calls,
             talk,
             chat,
             health,
             http_addr,
             rtmp_addr,
+            rtc_addr,
             config,
         });
         let server = listen::serve(
@@ -359,6 +370,7 @@ impl App {
             "ready": true,
             "http": self.http_addr.to_string(),
             "rtmp": self.engine.rtmp_addr.to_string(),
+            "rtc": self.engine.rtc_addr.to_string(),
             "metrics": self.metrics_addr.to_string(),
         });
         line.to_string()

@@ -71,6 +71,10 @@ pub struct Config {
     #[command(flatten)]
     pub live: LiveConfig,
 
+    /// Group calls.
+    #[command(flatten)]
+    pub rtc: RtcConfig,
+
     /// Logs, metrics, traces.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
@@ -357,6 +361,24 @@ pub struct LiveConfig {
     /// Days recordings are kept after their broadcast; 0 keeps them until they are deleted.
     #[arg(long, env = "NOVA_RECORDING_DAYS", value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub recording_days: u16,
+}
+
+/// Group calls.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Calls")]
+pub struct RtcConfig {
+    /// UDP address of all media of calls; port 0 picks a free port.
+    #[arg(long, env = "NOVA_RTC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8189")]
+    pub rtc_addr: SocketAddr,
+
+    /// Addresses clients are told to send media to, at the port of `rtc_addr` (comma-separated); default: `rtc_addr`, or for
+    /// `0.0.0.0` and `[::]` the address this machine reaches others from.
+    #[arg(long, env = "NOVA_RTC_PUBLIC_IP", value_name = "IPS", value_delimiter = ',')]
+    pub rtc_public_ip: Vec<std::net::IpAddr>,
+
+    /// Participants of one room; more are refused.
+    #[arg(long, env = "NOVA_RTC_PARTICIPANTS_MAX", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rtc_participants_max: u32,
 }
 
 /// Logs, metrics, traces.

@@ -28,6 +28,8 @@
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
 //! | [`live`] | streams on this node, what their two doors share, and their thumbnails, which child processes make |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
+//! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
+//! | [`rtc`] | the UDP door of calls: a media shard, its socket and its thread |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
 //! | [`feeds`] | home feeds: heads in memory that follow the event log, ranking, the ladder of what to show when parts are away |
@@ -60,6 +62,10 @@
 //! **A broadcast.** RTMP bytes → [`ingest`] → [`nova_media::rtmp`] (no socket, no clock) → the stream's actor judges the key →
 //! frames → [`nova_media::hls`] cuts parts and renders one immutable snapshot for each → a watch channel → [`playback`] waits on
 //! it and writes bytes. Viewers never enter a mailbox.
+//!
+//! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → [`rtc`]'s shard answers the offer →
+//! ICE, DTLS and SRTP on one UDP port → [`nova_media::sfu`] opens each packet once and seals it for each subscriber, on the shard's thread.
+//! What happens there (slots, speakers) comes back as events, and is told as `room.event`.
 //!
 //! **A start.** [`app::App::build`] binds the ports first, since a taken port is the most common mistake and the
 //! cheapest to notice; then PostgreSQL (ours or the configured one), the schema under a lock, the bus, identity,
@@ -126,6 +132,7 @@ pub mod admin;
 pub mod app;
 pub mod bench;
 pub mod bus;
+pub mod calls;
 pub mod chat;
 pub mod cli;
 pub mod config;
@@ -145,6 +152,7 @@ pub mod playback;
 pub mod postgres;
 pub mod recordings;
 pub mod rest;
+pub mod rtc;
 pub mod social;
 pub mod store;
 pub mod telemetry;

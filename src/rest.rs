@@ -41,6 +41,7 @@ pub mod page;
 mod posts;
 pub mod query;
 mod recordings;
+mod rooms;
 mod sessions;
 mod socket;
 mod stream_chat;
@@ -126,6 +127,8 @@ routes! {
     "/v1/conversations/{conversation}/members/{user}": put members::put, delete members::remove;
     "/v1/conversations/{conversation}/mute": put conversations::mute, delete conversations::unmute;
     "/v1/conversations/{conversation}/read": put conversations::read;
+    "/v1/rooms": post rooms::create;
+    "/v1/rooms/{room}": get rooms::read, delete rooms::delete;
     "/v1/streams": get streams::list, post streams::create;
     "/v1/streams/{stream_id}": get streams::read, patch streams::edit, delete streams::delete;
     "/v1/streams/{stream_id}/key": post streams::rotate_key;

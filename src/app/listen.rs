@@ -1,7 +1,7 @@
 //! The listening sockets of a node and the server behind them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,6 +77,16 @@ pub(super) fn bind(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, 
 /// The address as bound: port 0 has become a real one.
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, ListenError> {
     Ok(listener.local_addr()?)
+}
+
+/// A UDP socket on the address.
+pub(super) fn bind_udp(flag: &'static str, addr: SocketAddr) -> Result<UdpSocket, ListenError> {
+    UdpSocket::bind(addr).map_err(|source| ListenError::Bind { addr, flag, source })
+}
+
+/// The address as bound.
+pub(super) fn udp_address(socket: &UdpSocket) -> Result<SocketAddr, ListenError> {
+    Ok(socket.local_addr()?)
 }
 
 /// Reads certificate and key, when configured.

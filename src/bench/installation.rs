@@ -281,7 +281,14 @@ impl Installation {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         command.arg("serve").arg("--data-dir").arg(&data);
         command.args(["--http-addr", &http.unwrap_or(any).to_string()]);
-        command.args(["--metrics-addr", "127.0.0.1:0", "--rtmp-addr", "127.0.0.1:0"]);
+        command.args([
+            "--metrics-addr",
+            "127.0.0.1:0",
+            "--rtmp-addr",
+            "127.0.0.1:0",
+            "--rtc-addr",
+            "127.0.0.1:0",
+        ]);
         command.args(["--database-connections-max", &CONNECTIONS.to_string()]);
         command.args(NODE_OPTIONS.iter().flat_map(|(option, value)| [option, value]));
         command.args(more);

@@ -20,6 +20,7 @@
  */
 
 import { Accounts } from "./client/accounts";
+import { Calls } from "./client/calls";
 import { Chat } from "./client/chat/chat";
 import { Conversations } from "./client/conversations";
 import { Http } from "./client/http";
@@ -35,6 +36,7 @@ import { Totp } from "./client/totp";
 import type { SignedIn } from "./client/types";
 import { Users } from "./client/users";
 
+export * from "./client/calls";
 export * from "./client/chat/chat";
 export * from "./client/chat/hints";
 export * from "./client/chat/inbox";
@@ -77,6 +79,7 @@ export class Nova {
   readonly users: Users;
   readonly posts: Posts;
   readonly conversations: Conversations;
+  readonly calls: Calls;
   readonly streams: Streams;
   readonly #base_url: string;
   readonly #timers: Timers;
@@ -103,6 +106,7 @@ export class Nova {
     this.users = new Users(this.http);
     this.posts = new Posts(this.http);
     this.conversations = new Conversations(this.http);
+    this.calls = new Calls(this.http);
     this.streams = new Streams(this.http);
   }
 

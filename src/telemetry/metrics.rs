@@ -108,6 +108,16 @@ metrics! {
     journal_retries: IntCounter = "nova_journal_retries_total" [] "Batches that were written again.";
     streams_live: IntGauge = "nova_streams_live" [] "Streams on the air on this node.";
     viewers: IntGauge = "nova_viewers" [] "Viewers of all streams on this node, told apart by network and player.";
+    rtc_rooms: IntGauge = "nova_rtc_rooms" [] "Rooms for calls on this node.";
+    rtc_participants: IntGauge = "nova_rtc_participants" [] "Participants of calls on this node.";
+    rtc_connected: IntCounter = "nova_rtc_connected_total" [] "Participants whose media could flow.";
+    rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent.";
+    rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
+    rtc_bytes: IntCounterVec = "nova_rtc_bytes_total" ["direction"] "Bytes of RTP payload, in and out.";
+    rtc_nacks: IntCounter = "nova_rtc_nacks_total" [] "Packets publishers were asked for again.";
+    rtc_keyframes: IntCounter = "nova_rtc_keyframe_requests_total" [] "Keyframes publishers were asked for.";
+    rtc_unknown: IntCounter = "nova_rtc_unknown_total" [] "Datagrams from addresses nobody vouched for.";
+    rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shard that nobody took in time.";
     publishers: IntGauge = "nova_publishers" [] "Publishers that were let in and are connected.";
     rtmp_connections: IntGauge = "nova_rtmp_connections" [] "Connections to the RTMP door, those before their publish included.";
     rtmp_refused: IntCounterVec = "nova_rtmp_refused_total" ["reason"] "Connections and publishers turned away.";

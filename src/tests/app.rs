@@ -140,6 +140,8 @@ pub fn config(data_dir: &Path) -> Config {
         "127.0.0.1:0",
         "--rtmp-addr",
         "127.0.0.1:0",
+        "--rtc-addr",
+        "127.0.0.1:0",
         "--workers",
         "1",
     ];

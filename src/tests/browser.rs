@@ -39,6 +39,20 @@ pub struct LogEntry {
 impl Browser {
     /// Starts a window of a desk's size. Every name but loopback's leads nowhere, so nothing can come from outside.
     pub async fn start() -> Browser {
+        Browser::start_as(&[]).await
+    }
+
+    /// The same with a camera that shows a moving picture and a microphone that beeps, both allowed.
+    pub async fn start_with_devices() -> Browser {
+        Browser::start_as(&[
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+            "--autoplay-policy=no-user-gesture-required",
+        ])
+        .await
+    }
+
+    async fn start_as(more: &[&str]) -> Browser {
         let profile = tempfile::tempdir().expect("a temporary directory");
         let (driver, port) = start_driver();
         let mut arguments = vec![
@@ -54,6 +68,7 @@ impl Browser {
             "--window-size=1280,900".to_owned(),
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".to_owned(),
         ];
+        arguments.extend(more.iter().map(|one| (*one).to_owned()));
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
         let capabilities = json!({
             "browserName": "chrome",

@@ -4,6 +4,7 @@ use crate::app::{TestApp, eventually};
 use crate::browser::Browser;
 
 mod account;
+mod calls;
 mod live;
 
 /// The console of a fresh node, opened in a fresh browser.

@@ -45,7 +45,16 @@ impl Program {
     pub fn serve_in(data_dir: &Path, more: &[&str], environment: &[(&str, &str)]) -> Program {
         let data_dir = data_dir.to_str().expect("utf-8");
         let mut arguments = vec!["serve", "--data-dir", data_dir, "--http-addr", "127.0.0.1:0"];
-        arguments.extend(["--metrics-addr", "127.0.0.1:0", "--rtmp-addr", "127.0.0.1:0", "--workers", "1"]);
+        arguments.extend([
+            "--metrics-addr",
+            "127.0.0.1:0",
+            "--rtmp-addr",
+            "127.0.0.1:0",
+            "--rtc-addr",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+        ]);
         arguments.extend(more);
         let started = Instant::now();
         let mut command = nova(&arguments);
@@ -164,6 +173,8 @@ fn missing_postgres_binaries_are_one_sentence() {
         "--metrics-addr",
         "127.0.0.1:0",
         "--rtmp-addr",
+        "127.0.0.1:0",
+        "--rtc-addr",
         "127.0.0.1:0",
         "--postgres-bin-dir",
         "/nonexistent",

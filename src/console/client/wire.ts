@@ -53,7 +53,66 @@ export interface Requests {
   watch: { ask: { stream: string }; answer: { stream: string; chat: string; viewers: number } };
   unwatch: { ask: { stream: string }; answer: Record<never, never> };
   ping: { ask: Record<never, never>; answer: { at: string } };
+  "room.join": { ask: { room: string; offer: string; name?: string }; answer: CallJoined };
+  "room.offer": { ask: { offer: string }; answer: { answer: string } };
+  "room.publish": {
+    ask: { tracks: { mid: string; source: CallTrack["source"]; muted: boolean }[] };
+    answer: { tracks: (CallTrack & { mid: string })[] };
+  };
+  "room.unpublish": { ask: { track: number }; answer: Record<never, never> };
+  "room.mute": { ask: { track: number; muted: boolean }; answer: Record<never, never> };
+  "room.view": { ask: { want: { track: number; height: number }[] }; answer: Record<never, never> };
+  "room.hand": { ask: { up: boolean }; answer: Record<never, never> };
+  "room.kick": { ask: { participant: number }; answer: Record<never, never> };
+  "room.lock": { ask: { locked: boolean }; answer: Record<never, never> };
+  "room.role": { ask: { participant: number; role: CallParticipant["role"] }; answer: Record<never, never> };
+  "room.leave": { ask: Record<never, never>; answer: Record<never, never> };
 }
+
+/** Somebody in a call. */
+export interface CallParticipant {
+  participant: number;
+  user: string;
+  name: string | null;
+  role: "listener" | "speaker" | "host";
+  hand: boolean;
+}
+
+/** Something that is published in a call. */
+export interface CallTrack {
+  track: number;
+  participant: number;
+  source: "microphone" | "camera" | "screen" | "screen_audio";
+  muted: boolean;
+}
+
+/** The answer to `room.join`: everything a newcomer has to know. */
+export interface CallJoined {
+  room: string;
+  participant: number;
+  answer: string;
+  title: string | null;
+  locked: boolean;
+  participants: CallParticipant[];
+  tracks: CallTrack[];
+  expires_in: number;
+}
+
+/** What happens in a call. */
+export type RoomEvent = { room: string } & (
+  | { event: "joined"; participant: CallParticipant }
+  | { event: "left"; participant: number; reason: string }
+  | { event: "published"; track: CallTrack }
+  | { event: "unpublished"; track: number; participant: number }
+  | { event: "muted"; track: number; muted: boolean; by: number }
+  | { event: "slots"; slots: { mid: string; track: number | null }[] }
+  | { event: "speakers"; participants: number[] }
+  | { event: "layers"; track: number; highest: number | null }
+  | { event: "hand"; participant: number; up: boolean }
+  | { event: "role"; participant: number; role: CallParticipant["role"] }
+  | { event: "locked"; locked: boolean }
+  | { event: "closed"; reason: string }
+);
 
 export interface Sent {
   conversation: string;
@@ -86,6 +145,7 @@ export interface Pushes {
   presence: Presence;
   notification: Record<string, unknown>;
   viewers: { stream: string; count: number };
+  "room.event": RoomEvent;
   goodbye: Goodbye;
 }
 

@@ -49,6 +49,8 @@ export const ROUTES: Route[] = [
   { path: "/live/studio/:stream", page: lazy(async () => (await import("../pages/live/desk")).Desk), for: "members" },
   { path: "/live/:stream/recordings/:recording", page: lazy(async () => (await import("../pages/live/recording")).RecordingPage), for: "members" },
   { path: "/live/:stream", page: lazy(async () => (await import("../pages/live/watch")).Watch), for: "members" },
+  { path: "/calls", page: lazy(async () => (await import("../pages/calls")).CallsPage), for: "members", nav: { label: "Calls", icon: "camera" } },
+  { path: "/calls/:room", page: lazy(async () => (await import("../pages/calls/call")).CallPage), for: "members" },
   { path: "/profile", page: Profile, for: "members", nav: { label: "Profile", icon: "person" } },
   {
     path: "/security",

@@ -35,6 +35,8 @@ fn refusal_of(mut command: Command, dir: &Path, args: &[&str]) -> String {
         "127.0.0.1:0",
         "--rtmp-addr",
         "127.0.0.1:0",
+        "--rtc-addr",
+        "127.0.0.1:0",
     ]);
     command.arg("--data-dir").arg(dir).args(args);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

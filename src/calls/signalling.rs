@@ -1,0 +1,528 @@
+//! The requests of `nova.v1` about calls: `room.join` and its kin.
+
+use std::sync::atomic::Ordering;
+
+use nova_actors::id::RoomId;
+use nova_actors::room::{self, Guest, Participant, ParticipantId, Role, Room, Source, Track, TrackId};
+use nova_media::sdp::Offer;
+use nova_media::sfu::{self, MemberId, SfuError, Want};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::{Calls, Held, Seat, event};
+use crate::chat::seam::{DeviceHandle, Refusal};
+use crate::chat::wire::{Answer, RoomRequest};
+use crate::error::Code;
+
+/// Characters of what somebody calls themselves in a room.
+const NAME_CHARS_MAX: usize = 64;
+/// Tracks somebody wants to see; a screen shows fewer.
+const WANTS_MAX: usize = 50;
+/// Pixels of a wish.
+const HEIGHT_MAX: u16 = 4_320;
+
+/// `room.join {room, offer, name?}`. The same device again takes its place over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Join {
+    room: RoomId,
+    offer: String,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// `room.offer {offer}`: another network, or more to send.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reoffer {
+    offer: String,
+}
+
+/// `room.candidate {candidate}`. An ICE-lite server finds its clients by their requests; candidates are taken and not needed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Candidate {
+    #[serde(default)]
+    #[expect(dead_code, reason = "any value is right")]
+    candidate: Value,
+}
+
+/// `room.publish {tracks: [{mid, source, muted?}]}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    tracks: Vec<Publication>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publication {
+    mid: String,
+    source: SourceName,
+    #[serde(default)]
+    muted: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SourceName {
+    Microphone,
+    Camera,
+    Screen,
+    ScreenAudio,
+}
+
+/// `room.unpublish {track}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unpublish {
+    track: TrackId,
+}
+
+/// `room.mute {track, muted}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mute {
+    track: TrackId,
+    muted: bool,
+}
+
+/// `room.view {want: [{track, height}]}`; without `want` the server chooses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct View {
+    want: Vec<Wanted>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    track: TrackId,
+    height: u16,
+}
+
+/// `room.kick {participant}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kick {
+    participant: ParticipantId,
+}
+
+/// `room.lock {locked}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    locked: bool,
+}
+
+/// `room.role {participant, role}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetRole {
+    participant: ParticipantId,
+    role: RoleName,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RoleName {
+    Listener,
+    Speaker,
+    Host,
+}
+
+/// `room.hand {up}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hand {
+    up: bool,
+}
+
+/// `room.leave {}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leave {}
+
+type Answered = Result<Option<Answer>, Refusal>;
+
+impl Calls {
+    /// Answers one request of a device.
+    pub(super) async fn signal(&self, device: &DeviceHandle, request: RoomRequest) -> Answered {
+        match request.kind.as_str() {
+            "room.join" => self.join(device, fields(request)?).await,
+            "room.offer" => self.reoffer(device, fields(request)?).await,
+            "room.candidate" => fields::<Candidate>(request).map(|_| None),
+            "room.publish" => self.publish(device, fields(request)?).await,
+            "room.unpublish" => self.unpublish(device, fields(request)?).await,
+            "room.mute" => self.mute(device, fields(request)?).await,
+            "room.view" => self.view(device, fields(request)?).await,
+            "room.kick" => self.kick(device, fields(request)?).await,
+            "room.lock" => self.lock_room(device, fields(request)?),
+            "room.role" => self.set_role(device, fields(request)?).await,
+            "room.hand" => self.raise_hand(device, fields(request)?),
+            "room.leave" => {
+                let Leave {} = fields(request)?;
+                let (seat, _) = self.seat(device)?;
+                self.0.leave(seat, "left").await;
+                Ok(None)
+            }
+            _ => Err(Code::UnknownType.into()),
+        }
+    }
+
+    async fn join(&self, device: &DeviceHandle, join: Join) -> Answered {
+        if join
+            .name
+            .as_ref()
+            .is_some_and(|name| name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty())
+        {
+            return Err(invalid("name", format!("1 to {NAME_CHARS_MAX} characters are wanted")));
+        }
+        let offer = read_offer(&join.offer)?;
+        // A connection is in one room at a time.
+        if let Ok((seat, _)) = self.seat(device)
+            && seat.0 != join.room
+        {
+            self.0.leave(seat, "left").await;
+        }
+        let guest = Guest {
+            user: device.user(),
+            device: device.device(),
+            session: device.session(),
+            name: join.name,
+        };
+        let (participant, before) = {
+            let mut rooms = self.0.lock();
+            let room = rooms.rooms.get_mut(&join.room).ok_or(Code::NotFound)?;
+            let (participant, replaced) = room.join(guest, self.0.clock.instant()).map_err(refused)?;
+            let before = replaced.as_ref().and_then(|replaced| rooms.give_up((join.room, replaced.id)));
+            if let (Some(replaced), Some(room)) = (&replaced, rooms.rooms.get(&join.room)) {
+                let words = json!({ "participant": replaced.id, "reason": "replaced" });
+                self.0.tell(room, Some(participant), &event(join.room, "left", words));
+                if replaced.session != device.session() {
+                    self.0.push(replaced, event(join.room, "closed", json!({ "reason": "replaced" })));
+                }
+            }
+            (participant, before)
+        };
+        let seat = (join.room, participant);
+        if let Some(before) = before {
+            self.0.media.leave(before).await;
+        }
+        let joined = self.0.media.join(join.room.as_uuid().as_u128(), offer).await;
+        let (member, answer) = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                self.0.leave(seat, "media").await;
+                return Err(of_media(error));
+            }
+        };
+        let told = {
+            let mut rooms = self.0.lock();
+            let here = rooms.rooms.get(&join.room).and_then(|room| room.participant(participant)).cloned();
+            if let Some(here) = &here {
+                rooms.seats.insert(seat, Held { member: Some(member), ..Held::default() });
+                rooms.by_member.insert(member, seat);
+                rooms.by_session.insert(device.session(), seat);
+                if let Some(room) = rooms.rooms.get(&join.room) {
+                    let words = json!({ "participant": show_participant(here) });
+                    self.0.tell(room, Some(participant), &event(join.room, "joined", words));
+                }
+            }
+            here.and_then(|_| rooms.rooms.get(&join.room).map(|room| state(room, participant)))
+        };
+        let Some(mut told) = told else {
+            // Removed, or the room deleted, while the shard was asked.
+            self.0.media.leave(member).await;
+            return Err(Code::NotFound.into());
+        };
+        told.insert("answer".to_owned(), answer.into());
+        Ok(Some(Answer::Other(told)))
+    }
+
+    async fn reoffer(&self, device: &DeviceHandle, Reoffer { offer }: Reoffer) -> Answered {
+        let offer = read_offer(&offer)?;
+        let (_, member) = self.seat(device)?;
+        let answer = self.0.media.offer(member, offer).await.map_err(of_media)?;
+        let mut told = Map::new();
+        told.insert("type".to_owned(), "room.answer".into());
+        told.insert("answer".to_owned(), answer.into());
+        Ok(Some(Answer::Other(told)))
+    }
+
+    async fn publish(&self, device: &DeviceHandle, Publish { tracks }: Publish) -> Answered {
+        if tracks.len() > room::TRACKS_MAX {
+            return Err(refused(room::Refusal::TooManyTracks));
+        }
+        let (seat, member) = self.seat(device)?;
+        let mut published = Vec::new();
+        for Publication { mid, source, muted } in tracks {
+            let track = self.0.next_track.fetch_add(1, Ordering::Relaxed);
+            let source = source.into();
+            self.with_room(seat, |room| room.publish(seat.1, track, source, muted))?;
+            if let Err(error) =
+                self.0.media.publish(member, track, mid.clone(), to_media(source), muted).await
+            {
+                let _ = self.with_room(seat, |room| room.unpublish(seat.1, track));
+                return Err(of_media(error));
+            }
+            let shown = {
+                let mut rooms = self.0.lock();
+                if let Some(held) = rooms.seats.get_mut(&seat) {
+                    held.mids.insert(track, mid.clone());
+                }
+                let room = rooms.rooms.get(&seat.0).ok_or(Code::NotFound)?;
+                let track = room.tracks().find(|known| known.id == track).ok_or(Code::NotFound)?;
+                let shown = show_track(track);
+                self.0.tell(room, Some(seat.1), &event(seat.0, "published", json!({ "track": shown })));
+                shown
+            };
+            let mut shown = shown;
+            if let Some(shown) = shown.as_object_mut() {
+                shown.insert("mid".to_owned(), mid.into());
+            }
+            published.push(shown);
+        }
+        let mut told = Map::new();
+        told.insert("type".to_owned(), "room.published".into());
+        told.insert("tracks".to_owned(), published.into());
+        Ok(Some(Answer::Other(told)))
+    }
+
+    async fn unpublish(&self, device: &DeviceHandle, Unpublish { track }: Unpublish) -> Answered {
+        let (seat, member) = self.seat(device)?;
+        let track = self.with_room(seat, |room| room.unpublish(seat.1, track))?;
+        self.withdraw(seat, member, &track).await;
+        Ok(None)
+    }
+
+    /// A track is gone from the room: tells the shard and everybody.
+    async fn withdraw(&self, seat: Seat, member: MemberId, track: &Track) {
+        {
+            let mut rooms = self.0.lock();
+            if let Some(held) = rooms.seats.get_mut(&seat) {
+                held.mids.remove(&track.id);
+            }
+            if let Some(room) = rooms.rooms.get(&seat.0) {
+                let words = json!({ "track": track.id, "participant": track.participant });
+                self.0.tell(room, None, &event(seat.0, "unpublished", words));
+            }
+        }
+        self.0.media.unpublish(member, track.id).await;
+    }
+
+    async fn mute(&self, device: &DeviceHandle, Mute { track, muted }: Mute) -> Answered {
+        let (seat, _) = self.seat(device)?;
+        let track = self.with_room(seat, |room| room.mute(seat.1, track, muted))?;
+        let publisher = {
+            let rooms = self.0.lock();
+            if let Some(room) = rooms.rooms.get(&seat.0) {
+                let words = json!({ "track": track.id, "muted": muted, "by": seat.1 });
+                self.0.tell(room, None, &event(seat.0, "muted", words));
+            }
+            rooms.seats.get(&(seat.0, track.participant)).and_then(|held| held.member)
+        };
+        if let Some(publisher) = publisher {
+            self.0.media.mute(publisher, track.id, muted).await;
+        }
+        Ok(None)
+    }
+
+    async fn view(&self, device: &DeviceHandle, View { want }: View) -> Answered {
+        if want.len() > WANTS_MAX {
+            return Err(invalid("want", format!("at most {WANTS_MAX} are wanted")));
+        }
+        if want.iter().any(|want| want.height > HEIGHT_MAX) {
+            return Err(invalid("want.height", format!("at most {HEIGHT_MAX} pixels are wanted")));
+        }
+        let (_, member) = self.seat(device)?;
+        let wants = want.into_iter().map(|Wanted { track, height }| Want { track, height });
+        self.0.media.view(member, wants.collect()).await;
+        Ok(None)
+    }
+
+    async fn kick(&self, device: &DeviceHandle, Kick { participant }: Kick) -> Answered {
+        let (seat, _) = self.seat(device)?;
+        let now = self.0.clock.instant();
+        let left = self.with_room(seat, |room| room.kick(seat.1, participant, now))?;
+        let member = {
+            let mut rooms = self.0.lock();
+            let member = rooms.give_up((seat.0, participant));
+            if let Some(room) = rooms.rooms.get(&seat.0) {
+                let words = json!({ "participant": participant, "reason": "removed" });
+                self.0.tell(room, None, &event(seat.0, "left", words));
+            }
+            member
+        };
+        self.0.push(&left, event(seat.0, "closed", json!({ "reason": "removed" })));
+        if let Some(member) = member {
+            self.0.media.leave(member).await;
+        }
+        Ok(None)
+    }
+
+    fn lock_room(&self, device: &DeviceHandle, Lock { locked }: Lock) -> Answered {
+        let (seat, _) = self.seat(device)?;
+        self.with_room(seat, |room| room.lock(seat.1, locked))?;
+        self.tell_room(seat.0, "locked", json!({ "locked": locked }));
+        Ok(None)
+    }
+
+    async fn set_role(&self, device: &DeviceHandle, SetRole { participant, role }: SetRole) -> Answered {
+        let (seat, _) = self.seat(device)?;
+        let role = role.into();
+        let taken = self.with_room(seat, |room| room.set_role(seat.1, participant, role))?;
+        let words = json!({ "participant": participant, "role": role_name(role) });
+        self.tell_room(seat.0, "role", words);
+        let theirs = (seat.0, participant);
+        let member = self.0.lock().seats.get(&theirs).and_then(|held| held.member);
+        if let Some(member) = member {
+            for track in taken {
+                self.withdraw(theirs, member, &track).await;
+            }
+        }
+        Ok(None)
+    }
+
+    fn raise_hand(&self, device: &DeviceHandle, Hand { up }: Hand) -> Answered {
+        let (seat, _) = self.seat(device)?;
+        self.with_room(seat, |room| room.raise_hand(seat.1, up))?;
+        self.tell_room(seat.0, "hand", json!({ "participant": seat.1, "up": up }));
+        Ok(None)
+    }
+
+    fn tell_room(&self, id: RoomId, what: &str, words: Value) {
+        let rooms = self.0.lock();
+        if let Some(room) = rooms.rooms.get(&id) {
+            self.0.tell(room, None, &event(id, what, words));
+        }
+    }
+
+    fn with_room<T>(
+        &self,
+        seat: Seat,
+        with: impl FnOnce(&mut Room) -> Result<T, room::Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut rooms = self.0.lock();
+        let room = rooms.rooms.get_mut(&seat.0).ok_or(Code::NotFound)?;
+        with(room).map_err(refused)
+    }
+
+    /// Where a device sits, and what it has at the shard.
+    fn seat(&self, device: &DeviceHandle) -> Result<(Seat, MemberId), Refusal> {
+        let rooms = self.0.lock();
+        let seat = rooms.by_session.get(&device.session()).copied();
+        let found = seat.and_then(|seat| Some((seat, rooms.seats.get(&seat)?.member?)));
+        found.ok_or_else(|| because(Code::Conflict, "this connection is in no room; join one first"))
+    }
+}
+
+/// Everything a newcomer has to know.
+fn state(room: &Room, you: ParticipantId) -> Map<String, Value> {
+    let mut told = Map::new();
+    told.insert("type".to_owned(), "room.joined".into());
+    told.insert("room".to_owned(), room.id.to_string().into());
+    told.insert("participant".to_owned(), you.into());
+    told.insert("locked".to_owned(), room.locked.into());
+    told.insert("title".to_owned(), room.title.clone().into());
+    told.insert("ice_servers".to_owned(), Value::Array(Vec::new()));
+    told.insert("participants".to_owned(), room.participants().map(show_participant).collect());
+    told.insert("tracks".to_owned(), room.tracks().map(show_track).collect());
+    told.insert("expires_in".to_owned(), room::LEASE.as_secs().into());
+    told
+}
+
+fn show_participant(participant: &Participant) -> Value {
+    json!({
+        "participant": participant.id,
+        "user": participant.user,
+        "name": participant.name,
+        "role": role_name(participant.role),
+        "hand": participant.hand,
+    })
+}
+
+fn show_track(track: &Track) -> Value {
+    let source = match track.source {
+        Source::Microphone => "microphone",
+        Source::Camera => "camera",
+        Source::Screen => "screen",
+        Source::ScreenAudio => "screen_audio",
+    };
+    json!({ "track": track.id, "participant": track.participant, "source": source, "muted": track.muted })
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Listener => "listener",
+        Role::Speaker => "speaker",
+        Role::Host => "host",
+    }
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Role {
+        match name {
+            RoleName::Listener => Role::Listener,
+            RoleName::Speaker => Role::Speaker,
+            RoleName::Host => Role::Host,
+        }
+    }
+}
+
+impl From<SourceName> for Source {
+    fn from(name: SourceName) -> Source {
+        match name {
+            SourceName::Microphone => Source::Microphone,
+            SourceName::Camera => Source::Camera,
+            SourceName::Screen => Source::Screen,
+            SourceName::ScreenAudio => Source::ScreenAudio,
+        }
+    }
+}
+
+fn to_media(source: Source) -> sfu::Source {
+    match source {
+        Source::Microphone => sfu::Source::Microphone,
+        Source::Camera => sfu::Source::Camera,
+        Source::Screen => sfu::Source::Screen,
+        Source::ScreenAudio => sfu::Source::ScreenAudio,
+    }
+}
+
+fn fields<T: DeserializeOwned>(request: RoomRequest) -> Result<T, Refusal> {
+    request.fields().map_err(|detail| because(Code::InvalidFields, detail))
+}
+
+fn read_offer(text: &str) -> Result<Offer, Refusal> {
+    Offer::read(text).map_err(|error| invalid("offer", error.to_string()))
+}
+
+fn invalid(field: &str, detail: impl std::fmt::Display) -> Refusal {
+    because(Code::InvalidFields, format!("{field}: {detail}"))
+}
+
+fn because(code: Code, detail: impl Into<String>) -> Refusal {
+    Refusal { detail: detail.into(), ..Refusal::from(code) }
+}
+
+fn refused(refusal: room::Refusal) -> Refusal {
+    let code = match refusal {
+        room::Refusal::Full => Code::Overloaded,
+        room::Refusal::Locked | room::Refusal::Removed | room::Refusal::RoleTooLow => Code::Forbidden,
+        room::Refusal::NotHere | room::Refusal::NoSuchTrack => Code::NotFound,
+        room::Refusal::TooManyTracks => Code::Conflict,
+    };
+    because(code, refusal.to_string())
+}
+
+fn of_media(error: SfuError) -> Refusal {
+    let code = match error {
+        SfuError::Gone => Code::Conflict,
+        SfuError::NoSuchMid | SfuError::Shrunk => Code::InvalidFields,
+        SfuError::TooManyTracks => Code::Conflict,
+        SfuError::Random => Code::Unavailable,
+    };
+    because(code, error.to_string())
+}

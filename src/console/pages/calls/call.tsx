@@ -1,0 +1,293 @@
+/** A call: who is there, their faces and voices, and what one can do. */
+
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Call, CallParticipant, CallTrack } from "../../client";
+import { say } from "../../parts/announce";
+import { Icon, type IconName } from "../../parts/icon";
+import { Page } from "../../parts/page";
+import { Failed, Loading } from "../../parts/states";
+import { words_of } from "../../parts/words";
+import { the_socket } from "../../shell/live";
+import { go } from "../../shell/router";
+import type { PageProps } from "../../shell/routes";
+import { nova } from "../../shell/session";
+
+const ENDINGS: Record<string, string> = {
+  left: "You have left the call.",
+  removed: "The host took you out of the call.",
+  deleted: "The host ended the call.",
+  replaced: "You joined again from another window.",
+  silent: "The connection was lost.",
+  no_path: "Sound and pictures found no way to the engine: a firewall between may let no UDP through.",
+  no_keys: "The engine and this browser could not agree on keys.",
+  expired: "The connection was away for too long.",
+  failed: "The call could not be joined.",
+};
+
+export function CallPage({ params }: PageProps) {
+  const room = params.room ?? "";
+  const [call, set_call] = useState<Call | null>(null);
+  const [error, set_error] = useState<unknown>(null);
+  const [, again] = useState(0);
+
+  const enter = async () => {
+    set_error(null);
+    try {
+      const local = await devices();
+      const made = nova.calls.call(the_socket(), room);
+      made.watch(() => again((before) => before + 1));
+      set_call(made);
+      const { data: me } = await nova.accounts.me();
+      await made.join(local, me.display_name.slice(0, 64));
+    } catch (reason) {
+      set_error(reason);
+    }
+  };
+  useEffect(() => {
+    if (!call) return;
+    const leaving = () => void call.leave();
+    addEventListener("pagehide", leaving);
+    return () => {
+      removeEventListener("pagehide", leaving);
+      leaving();
+    };
+  }, [call]);
+
+  if (error !== null) {
+    return (
+      <Page title="Call">
+        <Failed title="The call could not be joined" words={media_words(error)} action={{ label: "Try again", run: () => void enter() }} />
+      </Page>
+    );
+  }
+  if (!call || call.state.name === "idle") {
+    return (
+      <Page title="Call" lead="Your browser will ask for your camera and microphone.">
+        <div class="actions">
+          <button type="button" class="primary" onClick={() => void enter()}>
+            Join now
+          </button>
+        </div>
+      </Page>
+    );
+  }
+  if (call.state.name === "ended") {
+    return (
+      <Page title="Call" lead={ENDINGS[call.state.reason] ?? "The call has ended."}>
+        <div class="actions">
+          <button type="button" class="primary" onClick={() => void enter()}>
+            Join again
+          </button>
+          <button type="button" onClick={() => go("/calls")}>
+            Other calls
+          </button>
+        </div>
+      </Page>
+    );
+  }
+  return (
+    <Page title={call.title ?? "Call"}>
+      {call.state.name === "joining" ? <Loading what="Joining" /> : <Stage call={call} />}
+    </Page>
+  );
+}
+
+/** Camera and microphone; without a camera the microphone alone. */
+async function devices(): Promise<MediaStream> {
+  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio, video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } } });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "NotFoundError") return navigator.mediaDevices.getUserMedia({ audio });
+    throw error;
+  }
+}
+
+function media_words(error: unknown): string {
+  if (error instanceof DOMException) {
+    if (error.name === "NotAllowedError") return "The browser was not allowed to use your camera and microphone. Allow it beside the address, then try again.";
+    if (error.name === "NotFoundError") return "No microphone was found.";
+    if (error.name === "NotReadableError") return "Another program uses your camera or microphone.";
+  }
+  return words_of(error);
+}
+
+function Stage({ call }: { call: Call }) {
+  const people = [...call.participants.values()];
+  const others = people.filter((one) => one.participant !== call.me);
+  const me = call.participants.get(call.me ?? -1);
+  const microphone = call.mine("microphone");
+  const camera = call.mine("camera");
+  const screens = [...call.tracks.values()].filter((track) => track.source === "screen" && track.participant !== call.me);
+  const grid = useRef<HTMLDivElement>(null);
+
+  // What is small on the screen comes small over the net.
+  useLayoutEffect(() => {
+    const look = () => {
+      const tiles = [...(grid.current?.querySelectorAll<HTMLElement>("[data-track]") ?? [])];
+      const want = tiles.map((tile) => ({
+        track: Number(tile.dataset.track),
+        height: Math.min(2160, Math.round((tile.clientHeight * devicePixelRatio) / 10) * 10),
+      }));
+      void call.view(want).catch(() => {});
+    };
+    look();
+    addEventListener("resize", look);
+    return () => removeEventListener("resize", look);
+  });
+
+  return (
+    <div class="group-call" data-state={call.state.name}>
+      {call.state.name === "reconnecting" && (
+        <p class="banner" role="status">
+          The connection was lost; reconnecting…
+        </p>
+      )}
+      <div class="tiles" ref={grid} data-count={others.length + 1 + screens.length}>
+        {screens.map((track) => (
+          <Screen call={call} track={track} key={track.track} />
+        ))}
+        {others.map((person) => (
+          <Tile call={call} person={person} key={person.participant} />
+        ))}
+        <Mine call={call} name={me?.name ?? "You"} hand={me?.hand ?? false} />
+      </div>
+      {call.voices().map((voice) => (
+        <Voice track={voice} key={voice.id} />
+      ))}
+      <div class="controls" role="toolbar" aria-label="Call">
+        <Control
+          icon={microphone?.muted ? "mic_off" : "mic"}
+          label={microphone?.muted ? "Unmute" : "Mute"}
+          off={microphone?.muted ?? true}
+          run={() => call.mute("microphone", !(microphone?.muted ?? true))}
+          disabled={!microphone}
+        />
+        <Control
+          icon={camera?.muted ? "camera_off" : "camera"}
+          label={camera?.muted ? "Camera on" : "Camera off"}
+          off={camera?.muted ?? true}
+          run={() => call.mute("camera", !(camera?.muted ?? true))}
+          disabled={!camera}
+        />
+        {"getDisplayMedia" in (navigator.mediaDevices ?? {}) && (
+          <Control icon="laptop" label={call.screen ? "Stop sharing" : "Share screen"} run={() => call.share(!call.screen)} />
+        )}
+        <Control icon="hand" label={me?.hand ? "Lower hand" : "Raise hand"} run={() => call.raise_hand(!me?.hand)} />
+        {me?.role === "host" && <Control icon="shield" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
+        <Control icon="copy" label="Copy address" run={() => copy()} />
+        <Control icon="leave" label="Leave" run={() => call.leave()} danger />
+      </div>
+    </div>
+  );
+}
+
+async function copy(): Promise<void> {
+  await navigator.clipboard.writeText(location.href);
+  say("The address is copied.");
+}
+
+function Control(props: { icon: IconName; label: string; run: () => Promise<void>; off?: boolean; danger?: boolean; disabled?: boolean }) {
+  const run = async () => {
+    try {
+      await props.run();
+    } catch (error) {
+      // Whoever calls off the choice of a screen has chosen.
+      if (!(error instanceof DOMException)) say(words_of(error));
+    }
+  };
+  const kind = ["control", props.off && "off", props.danger && "danger"].filter(Boolean).join(" ");
+  return (
+    <button type="button" class={kind} disabled={props.disabled} onClick={() => void run()}>
+      <Icon name={props.icon} />
+      <span>{props.label}</span>
+    </button>
+  );
+}
+
+function Tile({ call, person }: { call: Call; person: CallParticipant }) {
+  const mine = [...call.tracks.values()].filter((track) => track.participant === person.participant);
+  const camera = mine.find((track) => track.source === "camera");
+  const microphone = mine.find((track) => track.source === "microphone");
+  const arriving = camera && !camera.muted ? call.arriving(camera.track) : null;
+  const speaks = call.speakers.includes(person.participant);
+  const host = call.participants.get(call.me ?? -1)?.role === "host";
+  const name = person.name ?? "Somebody";
+  return (
+    <figure
+      class={speaks ? "tile speaks" : "tile"}
+      data-participant={person.participant}
+      {...(camera && !camera.muted && { "data-track": camera.track })}
+    >
+      {arriving ? <Picture track={arriving} /> : <Initial name={name} />}
+      <figcaption>
+        {(!microphone || microphone.muted) && <Icon name="mic_off" />}
+        {person.hand && <Icon name="hand" />}
+        <span>{name}</span>
+        {host && (
+          <span class="host">
+            <button type="button" title={`Mute ${name}`} aria-label={`Mute ${name}`} disabled={!microphone || microphone.muted} onClick={() => void call.silence(person.participant)}>
+              <Icon name="silent" />
+            </button>
+            <button type="button" title={`Remove ${name}`} aria-label={`Remove ${name}`} onClick={() => void call.kick(person.participant)}>
+              <Icon name="close" />
+            </button>
+          </span>
+        )}
+      </figcaption>
+    </figure>
+  );
+}
+
+function Screen({ call, track }: { call: Call; track: CallTrack }) {
+  const arriving = call.arriving(track.track);
+  const name = call.participants.get(track.participant)?.name ?? "Somebody";
+  return (
+    <figure class="tile screen" data-track={track.track}>
+      {arriving && <Picture track={arriving} />}
+      <figcaption>
+        <Icon name="laptop" />
+        <span>{name} shares a screen</span>
+      </figcaption>
+    </figure>
+  );
+}
+
+function Mine({ call, name, hand }: { call: Call; name: string; hand: boolean }) {
+  const camera = call.mine("camera");
+  const [face] = call.local?.getVideoTracks() ?? [];
+  return (
+    <figure class="tile mine">
+      {face && camera && !camera.muted ? <Picture track={face} /> : <Initial name={name} />}
+      <figcaption>
+        {call.mine("microphone")?.muted && <Icon name="mic_off" />}
+        {hand && <Icon name="hand" />}
+        <span>You</span>
+      </figcaption>
+    </figure>
+  );
+}
+
+function Initial({ name }: { name: string }) {
+  return (
+    <span class="initial" aria-hidden="true">
+      {[...name][0]?.toLocaleUpperCase() ?? "?"}
+    </span>
+  );
+}
+
+function Picture({ track }: { track: MediaStreamTrack }) {
+  const video = useRef<HTMLVideoElement>(null);
+  useEffect(() => {
+    if (video.current) video.current.srcObject = new MediaStream([track]);
+  }, [track]);
+  return <video ref={video} autoplay muted playsInline />;
+}
+
+function Voice({ track }: { track: MediaStreamTrack }) {
+  const audio = useRef<HTMLAudioElement>(null);
+  useEffect(() => {
+    if (audio.current) audio.current.srcObject = new MediaStream([track]);
+  }, [track]);
+  return <audio ref={audio} autoplay />;
+}

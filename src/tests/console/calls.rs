@@ -1,0 +1,118 @@
+//! A call in the console: people in real browsers see and hear each other through the engine.
+
+use std::time::Duration;
+
+use super::Visit;
+use crate::browser::Browser;
+use crate::services::eventually;
+
+/// What people type.
+const PASSWORD: &str = "harbour lantern quartz";
+/// How long browsers and an engine on the same busy cores may take for one step.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one person sees and hears of another.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    pictures: u64,
+    width: u64,
+    /// The highest sample of a moment of sound.
+    loudness: f64,
+}
+
+impl Seen {
+    async fn of(browser: &Browser) -> Seen {
+        let script = "
+            const face = document.querySelector('.tile:not(.mine) video');
+            window.ears ??= [...document.querySelectorAll('audio')].map((audio) => {
+                window.context ??= new AudioContext();
+                const ear = window.context.createAnalyser();
+                window.context.createMediaStreamSource(audio.srcObject).connect(ear);
+                return ear;
+            });
+            let loudness = 0;
+            for (const ear of window.ears) {
+                const samples = new Float32Array(ear.fftSize);
+                ear.getFloatTimeDomainData(samples);
+                for (const sample of samples) loudness = Math.max(loudness, Math.abs(sample));
+            }
+            return { pictures: face?.getVideoPlaybackQuality().totalVideoFrames ?? 0, width: face?.videoWidth ?? 0, loudness };";
+        let seen = browser.run(script).await;
+        Seen {
+            pictures: seen["pictures"].as_u64().unwrap_or_default(),
+            width: seen["width"].as_u64().unwrap_or_default(),
+            loudness: seen["loudness"].as_f64().unwrap_or_default(),
+        }
+    }
+}
+
+/// Waits until the other's face moves and their voice is heard.
+async fn sees_and_hears(who: &str, browser: &Browser) -> Seen {
+    let (first, mut loudest) = (Seen::of(browser).await, 0.0_f64);
+    eventually(&format!("{who} sees and hears the other"), PATIENCE, async || {
+        let seen = Seen::of(browser).await;
+        loudest = loudest.max(seen.loudness);
+        (seen.pictures > first.pictures + 30 && loudest > 0.01).then_some(Seen { loudness: loudest, ..seen })
+    })
+    .await
+}
+
+async fn waits_for(what: &str, browser: &Browser, css: &str, there: bool) {
+    eventually(what, PATIENCE, async || (browser.has(css).await == there).then_some(())).await;
+}
+
+#[actix_rt::test]
+async fn two_people_see_and_hear_each_other() {
+    let visit =
+        Visit { browser: Browser::start_with_devices().await, app: crate::app::TestApp::start().await };
+    let ann = &visit.browser;
+    visit.signs_up("ann").await;
+    let account = serde_json::json!({ "username": "bob", "email": "bob@example.org", "password": PASSWORD });
+    let made = visit.app.http.post(visit.app.at("/v1/accounts")).json(&account).send().await.unwrap();
+    assert!(made.status().is_success(), "{}", made.text().await.unwrap());
+
+    ann.follow("Calls").await;
+    ann.fill("title", "Monday's round").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+
+    let bob = Browser::start_with_devices().await;
+    bob.open(&visit.app.at("/console/login")).await;
+    bob.fill("login", "bob").await;
+    bob.fill("password", PASSWORD).await;
+    bob.press("Log in").await;
+    bob.sees("h1", "Hello, bob").await;
+    bob.open(&visit.app.at(&room)).await;
+    bob.press("Join now").await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+
+    let of_ann = sees_and_hears("Bob", &bob).await;
+    let of_bob = sees_and_hears("Ann", ann).await;
+    println!("Bob of Ann {of_ann:?}, Ann of Bob {of_bob:?}");
+    assert!(of_ann.width > 0 && of_bob.width > 0);
+    ann.sees(".tile:not(.mine) figcaption", "bob").await;
+
+    // What is withheld does not arrive, and comes back.
+    bob.press("Camera off").await;
+    waits_for("Ann sees no face", ann, ".tile:not(.mine) video", false).await;
+    bob.press("Camera on").await;
+    waits_for("Ann sees the face again", ann, ".tile:not(.mine) video", true).await;
+    sees_and_hears("Ann", ann).await;
+
+    // Who leaves is gone, and who made the room decides about the rest.
+    bob.press("Leave").await;
+    bob.sees(".lead", "You have left the call").await;
+    waits_for("Ann is alone", ann, ".tile:not(.mine)", false).await;
+    bob.press("Join again").await;
+    waits_for("Bob is back", &bob, ".group-call[data-state=in]", true).await;
+    waits_for("Ann sees him", ann, ".tile:not(.mine)", true).await;
+    ann.click("[aria-label='Remove bob']").await;
+    bob.sees(".lead", "The host took you out of the call").await;
+    ann.is_clean(&[]).await;
+    bob.is_clean(&[]).await;
+
+    let packets = visit.app.metric("nova_rtc_packets_total{direction=\"out\"}").await;
+    assert!(packets.is_some_and(|packets| packets > 100.0), "{packets:?}");
+}
