@@ -42,6 +42,7 @@ export * from "./client/chat/hints";
 export * from "./client/chat/inbox";
 export * from "./client/chat/log";
 export * from "./client/chat/people";
+export * from "./client/chat/stream_chat";
 export type * from "./client/chat/talks";
 export * from "./client/chat/unsent";
 export * from "./client/conversations";

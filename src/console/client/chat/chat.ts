@@ -27,6 +27,7 @@ import { Inbox, type Summary } from "./inbox";
 import type { Epoch } from "./log";
 import { People } from "./people";
 import { Acks, Reads } from "./positions";
+import { StreamChat } from "./stream_chat";
 import { NOT_OURS, Talks, type Talk } from "./talks";
 import { UnsentQueue, type Unsent } from "./unsent";
 
@@ -60,6 +61,8 @@ export class Chat {
   readonly #talks: Talks;
   readonly #carrier: Carrier;
   readonly #asked_for = new Set<string>();
+  /** Chats beside streams: they are in no inbox, and nothing in them is acknowledged. */
+  readonly #beside = new Set<string>();
   readonly #watchers = new Set<() => void>();
   readonly #arrivals = new Set<(entry: Entry) => void>();
   #unwatch: (() => void)[] = [];
@@ -124,6 +127,12 @@ export class Chat {
       changed,
       confirmed: (one) => this.#confirmed(one),
     });
+  }
+
+  /** The chat beside a stream, for as long as somebody looks at it: whoever asked starts and stops it. */
+  beside(stream: string, changed: () => void): StreamChat {
+    const { socket, conversations } = this.#parts;
+    return new StreamChat({ stream, socket, conversations, changed, entered: (conversation) => void this.#beside.add(conversation) });
   }
 
   /** Told after every change of anything here, once per turn of the event loop. */
@@ -344,6 +353,7 @@ export class Chat {
 
   #heard(entry: Entry): void {
     const { conversation } = entry;
+    if (this.#beside.has(conversation)) return;
     if (entry.client_msg_id !== undefined && entry.sender === this.me) this.#told_of(entry.client_msg_id);
     if (entry.kind === "message") this.typing.put(conversation, entry.sender, false);
     this.#take(entry, false);

@@ -12,6 +12,7 @@ import { to } from "../../shell/router";
 import type { PageProps } from "../../shell/routes";
 import { useSession } from "../../shell/session";
 import { LivePlayer } from "./player";
+import { ChatColumn } from "./chat_column";
 import { Recordings } from "./recordings";
 import { own_origin, usePerson, useStream } from "./stream";
 
@@ -44,6 +45,8 @@ function Theatre({ stream }: { stream: Stream }) {
   const owner = usePerson(stream.owner);
   const mine = useSession()?.user_id === stream.owner;
   const [view, set_view] = useState<PlaybackView | null>(null);
+  /** Told by the chat's connection as it changes; the stream itself is read more seldom. */
+  const [viewers, set_viewers] = useState<number | null>(null);
   // Each broadcast is played by a player of its own; one that has shown its end stays until the next begins.
   const broadcast = stream.state === "live" ? (stream.started_at ?? null) : null;
   // Its address stays the one it began with: what is signed is signed anew whenever the stream is read.
@@ -71,7 +74,7 @@ function Theatre({ stream }: { stream: Stream }) {
             <span class={stream.state === "live" ? "badge on-air" : "badge"}>{state_words(stream.state)}</span>
             {stream.state === "live" && (
               <span id="viewers">
-                <Icon name="eye" /> {viewer_words(stream.viewers)}
+                <Icon name="eye" /> {viewer_words(viewers ?? stream.viewers)}
               </span>
             )}
             {stream.state === "live" && stream.started_at && <span>began {ago(stream.started_at)}</span>}
@@ -81,6 +84,7 @@ function Theatre({ stream }: { stream: Stream }) {
         </div>
         <Recordings stream={stream} />
       </div>
+      <ChatColumn stream={stream} on_viewers={set_viewers} />
     </div>
   );
 }
