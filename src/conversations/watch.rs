@@ -158,7 +158,7 @@ impl Watching {
         // Gone already is as good; then it was let go of by who heard of its end.
         let _gone = subscribed.await.is_err();
         let since = inner.clock.now() - SILENCE_MAX;
-        let players = inner.store.stream_viewers(&[stream], since).await?;
+        let players = inner.store.viewer_counts(&[stream], since).await?;
         let mut desk = inner.desk();
         let viewers = match desk.streams.get_mut(&stream) {
             Some(watched) => {
@@ -287,7 +287,7 @@ impl Inner {
         if streams.is_empty() {
             return;
         }
-        match self.store.stream_viewers(&streams, self.clock.now() - SILENCE_MAX).await {
+        match self.store.viewer_counts(&streams, self.clock.now() - SILENCE_MAX).await {
             Ok(players) => {
                 let players: HashMap<_, _> = players.into_iter().collect();
                 for (stream, watched) in &mut self.desk().streams {

@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// How many watch streams that are on the air, as their nodes last said.
-    pub async fn stream_viewers(
+    pub async fn viewer_counts(
         &self,
         streams: &[StreamId],
         heard_since: OffsetDateTime,
