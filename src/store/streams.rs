@@ -466,20 +466,25 @@ impl Streams for Store {
             && (row.was != airing.state.as_str()
                 || !row.was_started_at.is_some_and(|was| same(was, airing.started_at)))
         {
-            let mut data = json!({
-                "stream": id,
-                "owner": UserId::from(row.owner_id),
-                "title": row.title,
-                "started_at": moment(airing.started_at),
-            });
-            let kind = match airing.state {
-                LifeState::Live => "stream.live",
-                LifeState::Idle | LifeState::Ended => {
-                    data["ended_at"] = airing.ended_at.map_or(Value::Null, moment);
-                    data["viewers_peak"] = airing.viewers_peak.into();
-                    data["watched_s"] = airing.watched_s.into();
-                    "stream.ended"
-                }
+            let owner = UserId::from(row.owner_id);
+            let (title, started_at) = (row.title, moment(airing.started_at));
+            let (kind, data) = match airing.state {
+                LifeState::Live => (
+                    "stream.live",
+                    json!({ "stream": id, "owner": owner, "title": title, "started_at": started_at }),
+                ),
+                LifeState::Idle | LifeState::Ended => (
+                    "stream.ended",
+                    json!({
+                        "stream": id,
+                        "owner": owner,
+                        "title": title,
+                        "started_at": started_at,
+                        "ended_at": airing.ended_at.map_or(Value::Null, moment),
+                        "viewers_peak": airing.viewers_peak,
+                        "watched_s": airing.watched_s,
+                    }),
+                ),
             };
             tell(&mut tx, kind, data, airing.heard_at).await.map_err(unavailable)?;
         }
