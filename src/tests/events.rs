@@ -57,8 +57,10 @@ impl Consumer for Counting {
         }
         let batch = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
         match self.fails_every {
-            every if every > 0 && batch % (2 * every) == 0 => panic!("as a mistake would"),
-            every if every > 0 && batch % every == 0 => Err(HandleError("the power went".to_owned())),
+            every if every > 0 && batch.is_multiple_of(2 * every) => panic!("as a mistake would"),
+            every if every > 0 && batch.is_multiple_of(every) => {
+                Err(HandleError("the power went".to_owned()))
+            }
             _ => Ok(()),
         }
     }

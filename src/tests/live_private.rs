@@ -43,7 +43,7 @@ async fn a_private_stream_is_for_those_its_owner_names_and_its_playlists_for_tho
 
     let _encoder = stream.publish(&app);
     stream.becomes(&app, "live").await;
-    assert_eq!(live_for(&app, &bob).await, [stream.id.clone()]);
+    assert_eq!(live_for(&app, &bob).await, std::slice::from_ref(&stream.id));
     assert_eq!(live_for(&app, &eve).await, Vec::<String>::new());
     assert_eq!(accounts::get(&app, &path, &eve.token()).await.0, StatusCode::NOT_FOUND);
     let ask = async |who: &str| {
@@ -91,5 +91,5 @@ async fn a_private_stream_is_for_those_its_owner_names_and_its_playlists_for_tho
     assert!(status.is_success(), "{status}");
     assert_eq!(accounts::get(&app, &path, &eve.token()).await.0, StatusCode::NOT_FOUND);
     assert_eq!(live_for(&app, &eve).await, Vec::<String>::new());
-    assert_eq!(live_for(&app, &bob).await, [stream.id.clone()]);
+    assert_eq!(live_for(&app, &bob).await, std::slice::from_ref(&stream.id));
 }
