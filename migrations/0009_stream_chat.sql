@@ -31,8 +31,13 @@ END
 $$;
 CREATE TRIGGER drop_stream_chat AFTER DELETE ON stream_chats FOR EACH ROW EXECUTE FUNCTION drop_stream_chat();
 
+-- Whether somebody may watch a stream, and so read and write beside it.
+CREATE FUNCTION may_watch(_stream uuid, _owner uuid, _user uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT _owner = _user OR NOT is_blocked(_owner, _user)
+$$;
+
 -- As in 0003, and
--- in a live chat: whoever has a block with the owner is refused (8), whoever was timed out (11) or writes too soon again (10) until the time that
+-- in a live chat: whoever has a block with the owner is refused (8), who may not watch the stream is no member (4), whoever was timed out (11) or writes too soon again (10) until the time that
 --   is given as `at`; moderators delete;
 -- an edit with a `location` moves a live position that has not ended (otherwise 5), keeping its scope and its end; `{"ended": true}` ends it,
 --   and what earlier moves said of it is gone.
@@ -63,7 +68,7 @@ BEGIN
              WITH ORDINALITY AS i (conversation, sender, kind, client_msg_id, hash, target, sender_text, body, ord)
     ), seated AS MATERIALIZED (
         SELECT g.*, c.id AS known, c.kind AS conversation_kind, c.epoch, c.last_seq, c.created_by, c.direct_low, c.direct_high,
-               seat.is_moderator, seat.muted_until,
+               chat.stream_id, seat.is_moderator, seat.muted_until,
                -- Who is slowed down in this chat, and until when.
                chat.slow_mode_s > 0 AND g.kind = 1 AND g.sender <> c.created_by AND NOT coalesce(seat.is_moderator, false) AS is_slow,
                seat.said_at + make_interval(secs => chat.slow_mode_s) AS slow_until
@@ -80,6 +85,7 @@ BEGIN
                    WHEN m.user_id IS NULL AND g.conversation_kind <> 'live' THEN 4
                    WHEN g.conversation_kind = 'direct' AND is_blocked(g.direct_low, g.direct_high) THEN 8
                    WHEN g.conversation_kind = 'live' AND g.sender <> g.created_by AND is_blocked(g.created_by, g.sender) THEN 8
+                   WHEN g.conversation_kind = 'live' AND NOT may_watch(g.stream_id, g.created_by, g.sender) THEN 4
                    WHEN g.muted_until > _now AND g.kind <> 3 THEN 11
                    WHEN g.is_slow AND g.nth_of_sender > 1 THEN 9
                    WHEN g.is_slow AND g.slow_until > _now THEN 10

@@ -16,3 +16,7 @@ CREATE FUNCTION may_see_stream(_stream uuid, _owner uuid, _visibility text, _use
         OR NOT is_blocked(_owner, _user)
            AND (_visibility = 'public' OR EXISTS (SELECT FROM stream_viewers WHERE stream_id = _stream AND user_id = _user))
 $$;
+
+CREATE OR REPLACE FUNCTION may_watch(_stream uuid, _owner uuid, _user uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT coalesce((SELECT may_see_stream(id, _owner, visibility, _user) FROM streams WHERE id = _stream), false)
+$$;

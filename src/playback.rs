@@ -108,19 +108,25 @@ pub(crate) async fn index(
 /// How the broadcast looks, as of some seconds ago.
 #[utoipa::path(
     get, path = "/live/{stream_id}/thumbnail.jpg", tag = "playback",
-    params(("stream_id" = String, Path, description = "TypeID `stream_…`")),
+    params(
+        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
+        ("token" = Option<String>, Query, description = "Of a private stream: the playback token"),
+    ),
     responses(
         (status = 200, description = "A picture of at most 640 pixels' width", content_type = "image/jpeg", body = Vec<u8>),
+        (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: nothing is on the air under this id, or there is no picture of it yet", body = Problem),
     )
 )]
 pub(crate) async fn thumbnail(
+    request: HttpRequest,
     engine: web::Data<Engine>,
     path: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
     // Pictures are on the node of the publisher, as is whoever is told of them.
     let broadcast = engine.live.broadcasts.of(stream).ok_or_else(not_live)?;
+    let is_private = admitted(&engine, &request, stream, broadcast.is_private())?.is_some();
     let thumbnail = engine.live.thumbnails.of(stream);
     let Thumbnail { jpeg, .. } = thumbnail
         .filter(|thumbnail| thumbnail.broadcast == broadcast.name())
@@ -128,7 +134,7 @@ pub(crate) async fn thumbnail(
     count(&engine.live, "thumbnail", jpeg.len());
     Ok(HttpResponse::Ok()
         .content_type("image/jpeg")
-        .insert_header((header::CACHE_CONTROL, "public, max-age=5"))
+        .insert_header((header::CACHE_CONTROL, if is_private { FOR_ONE } else { "public, max-age=5" }))
         .body(jpeg))
 }
 

@@ -33,7 +33,8 @@ use crate::store::Store;
 pub const WATCHED_MAX: usize = 8;
 /// How often changed numbers are told, to nodes and to devices.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the numbers of players are read, and what did not change is told to the nodes again.
+/// How often the numbers of players are read, what did not change is told to the nodes again, and those are sent away who may not watch
+/// a private stream any more.
 const READ_EVERY: u32 = 5;
 /// What another node said is true for so long.
 const SAID_FOR: Duration = Duration::from_secs(15);
@@ -316,15 +317,58 @@ impl Inner {
         for (stream, device) in devices {
             match self.store.stream_chat(stream, device.user(), self.clock.now()).await {
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    let chat = self.desk().forget(device.session(), stream);
-                    if let Some(chat) = chat {
-                        self.relay.unfollow(chat).await;
-                        let _gone = send_away(&device, stream, chat).await.is_err();
-                    }
-                }
+                Ok(None) => self.dismiss(&device, stream).await,
                 Err(error) => tracing::warn!(%error, "it is not known whether a viewer may stay; they do"),
             }
+        }
+    }
+
+    /// Sends those away who watch a stream that has become private, or that they were let watch before.
+    async fn look_at_private(&self) {
+        let streams: Vec<_> = self.desk().streams.keys().copied().collect();
+        if streams.is_empty() {
+            return;
+        }
+        let uninvited = async {
+            let private = self.store.private_streams(&streams).await?;
+            if private.is_empty() {
+                return Ok(Vec::new());
+            }
+            let watching: Vec<_> = {
+                let desk = self.desk();
+                let of = |stream: &StreamId| {
+                    let devices = desk.streams.get(stream).map(|watched| watched.devices.values());
+                    let users: HashSet<_> = devices.into_iter().flatten().map(DeviceHandle::user).collect();
+                    users.into_iter().map(|user| (*stream, user)).collect::<Vec<_>>()
+                };
+                private.iter().flat_map(of).collect()
+            };
+            self.store.uninvited(&watching).await
+        };
+        let uninvited: Vec<(StreamId, UserId)> = match uninvited.await {
+            Ok(uninvited) => uninvited,
+            Err(error) => {
+                tracing::warn!(%error, "it is not known whether the viewers of private streams may stay; they do");
+                return;
+            }
+        };
+        for (stream, user) in uninvited {
+            let devices: Vec<_> = {
+                let desk = self.desk();
+                let devices = desk.streams.get(&stream).map(|watched| watched.devices.values());
+                devices.into_iter().flatten().filter(|device| device.user() == user).cloned().collect()
+            };
+            for device in devices {
+                self.dismiss(&device, stream).await;
+            }
+        }
+    }
+
+    async fn dismiss(&self, device: &DeviceHandle, stream: StreamId) {
+        let chat = self.desk().forget(device.session(), stream);
+        if let Some(chat) = chat {
+            self.relay.unfollow(chat).await;
+            let _gone = send_away(device, stream, chat).await.is_err();
         }
     }
 }
@@ -366,6 +410,7 @@ async fn count(inner: Weak<Inner>) {
         let again = turn.is_multiple_of(READ_EVERY);
         if again {
             inner.read_players().await;
+            inner.look_at_private().await;
         }
         inner.tell(again).await;
     }

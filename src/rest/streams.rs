@@ -62,7 +62,8 @@ pub(super) struct StreamBody {
     state: &'static str,
     /// Where it is played, as long as it is live.
     playback_url: String,
-    /// A picture of the broadcast, while it is live and when there is one; another address with each picture.
+    /// A picture of the broadcast, while it is live and when there is one; another address with each picture. Not given of a private
+    /// stream, whose picture is asked for with its playback token.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail_url: Option<String>,
@@ -94,7 +95,8 @@ impl StreamBody {
             Some(broadcast) => (broadcast.audience().count(), broadcast.audience().peak()),
             None => (stream.viewers, stream.viewers_peak),
         };
-        let thumbnail = audience.as_ref().and_then(|_| engine.live.thumbnails.of(stream.id));
+        let shown = audience.as_ref().filter(|_| !stream.is_private);
+        let thumbnail = shown.and_then(|_| engine.live.thumbnails.of(stream.id));
         StreamBody {
             thumbnail_url: thumbnail.map(|thumbnail| {
                 let at = thumbnail.at_unix_s;

@@ -45,7 +45,7 @@ pub enum Reader {
 
 impl Store {
     /// The chat of a stream as `reader` finds it; made now when the stream is older than chats are. `None` when there is no such stream,
-    /// its owner is gone or suspended, or one of the two has blocked the other.
+    /// its owner is gone or suspended, or `reader` may not watch it.
     pub async fn stream_chat(
         &self,
         stream: StreamId,
@@ -58,7 +58,7 @@ impl Store {
         let mut tx = self.pool().begin().await?;
         let owner: Option<Uuid> = sqlx::query_scalar(
             "SELECT s.owner_id FROM streams s JOIN users u ON u.id = s.owner_id
-             WHERE s.id = $1 AND u.deleted_at IS NULL AND u.suspended_at IS NULL AND NOT is_blocked(s.owner_id, $2)",
+             WHERE s.id = $1 AND u.deleted_at IS NULL AND u.suspended_at IS NULL AND may_watch(s.id, s.owner_id, $2)",
         )
         .bind(stream.as_uuid())
         .bind(reader.as_uuid())
@@ -83,7 +83,7 @@ impl Store {
              JOIN users u ON u.id = s.owner_id
              JOIN conversations c ON c.id = chat.conversation_id
              LEFT JOIN chat_seats seat ON seat.conversation_id = c.id AND seat.user_id = $2
-             WHERE chat.stream_id = $1 AND u.deleted_at IS NULL AND u.suspended_at IS NULL AND NOT is_blocked(s.owner_id, $2)",
+             WHERE chat.stream_id = $1 AND u.deleted_at IS NULL AND u.suspended_at IS NULL AND may_watch(s.id, s.owner_id, $2)",
         );
         let row = row.bind(stream.as_uuid()).bind(reader.as_uuid()).fetch_optional(self.pool()).await?;
         row.map(|row| {
@@ -105,7 +105,8 @@ impl Store {
         let is_member: Option<bool> = sqlx::query_scalar(
             "SELECT m.user_id IS NOT NULL FROM conversations c
              LEFT JOIN members m ON m.conversation_id = c.id AND m.user_id = $2 AND m.left_at IS NULL
-             WHERE c.id = $1 AND (m.user_id IS NOT NULL OR c.kind = 'live' AND NOT is_blocked(c.created_by, $2)
+             WHERE c.id = $1 AND (m.user_id IS NOT NULL OR c.kind = 'live'
+                 AND EXISTS (SELECT FROM stream_chats chat WHERE chat.conversation_id = c.id AND may_watch(chat.stream_id, c.created_by, $2))
                  AND EXISTS (SELECT FROM users u WHERE u.id = c.created_by AND u.deleted_at IS NULL AND u.suspended_at IS NULL))",
         )
         .bind(of.as_uuid())
@@ -113,6 +114,36 @@ impl Store {
         .fetch_optional(self.pool())
         .await?;
         Ok(is_member.map(|is_member| if is_member { Reader::Member } else { Reader::Viewer }))
+    }
+
+    /// Which of these streams not everybody may watch.
+    pub async fn private_streams(&self, streams: &[StreamId]) -> Result<Vec<StreamId>, StoreError> {
+        let streams: Vec<Uuid> = streams.iter().map(|id| id.as_uuid()).collect();
+        let found: Vec<Uuid> =
+            sqlx::query_scalar("SELECT id FROM streams WHERE id = ANY ($1) AND visibility = 'private'")
+                .bind(streams)
+                .fetch_all(self.pool())
+                .await?;
+        Ok(found.into_iter().map(StreamId::from_uuid).collect())
+    }
+
+    /// Which of these people, each with the stream they watch, may not watch it any more.
+    pub async fn uninvited(
+        &self,
+        watching: &[(StreamId, UserId)],
+    ) -> Result<Vec<(StreamId, UserId)>, StoreError> {
+        let (streams, users): (Vec<Uuid>, Vec<Uuid>) =
+            watching.iter().map(|(stream, user)| (stream.as_uuid(), user.as_uuid())).unzip();
+        let found: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "SELECT w.stream_id, w.user_id FROM unnest($1::uuid[], $2::uuid[]) AS w (stream_id, user_id)
+             JOIN streams s ON s.id = w.stream_id WHERE NOT may_watch(s.id, s.owner_id, w.user_id)",
+        )
+        .bind(streams)
+        .bind(users)
+        .fetch_all(self.pool())
+        .await?;
+        let ids = |(stream, user)| (StreamId::from_uuid(stream), UserId::from_uuid(user));
+        Ok(found.into_iter().map(ids).collect())
     }
 
     /// How many watch streams that are on the air, as their nodes last said.

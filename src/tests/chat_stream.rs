@@ -209,3 +209,30 @@ async fn a_live_position_moves_and_ends_at_once_and_is_kept_nowhere() {
     .await;
     assert_eq!(anns.asks(to).await["code"], "no_such_target", "it has ended");
 }
+
+#[actix_rt::test]
+async fn the_chat_of_a_private_stream_is_for_those_who_may_watch_it() {
+    let app = TestApp::start().await;
+    let (ann, bob) = (Person::new(&app, "ann").await, Person::new(&app, "bob").await);
+    let stream = ann.makes_a_stream().await;
+    let path = format!("/v1/streams/{stream}");
+    let mut bobs = Device::returns(&app, &bob.session.token()).await.0;
+    let chat = text(&bobs.watches_stream(&stream).await, "chat");
+    // It becomes private: who watched is sent away, and finds no way back in.
+    let private = ann.asks(Method::PATCH, &path, Some(json!({ "visibility": "private" }))).await;
+    assert_eq!(private.0, 200, "{}", private.1);
+    assert_eq!(bobs.hears("unwatched").await["stream"], json!(stream));
+    assert_eq!(bobs.watches_stream(&stream).await["code"], "not_found");
+    let send = json!({ "type": "send", "conversation": chat, "client_msg_id": "a", "text": "hello" });
+    assert_eq!(bobs.asks(send.clone()).await["code"], "not_a_member");
+    let pull = json!({ "type": "pull", "conversation": chat, "epoch": 1, "after": 0, "limit": 10 });
+    assert_eq!(bobs.asks(pull).await["code"], "not_a_member");
+    assert_eq!(bob.asks(Method::GET, &format!("{path}/chat"), None).await.0, 404);
+    // Whom the owner names is in; whom she names no longer is sent away.
+    let invited = format!("{path}/viewers/{}", bob.session.user());
+    assert_eq!(ann.asks(Method::PUT, &invited, None).await.0, 204);
+    assert_eq!(bobs.watches_stream(&stream).await["type"], "watching");
+    assert_eq!(bobs.asks(send).await["type"], "sent");
+    assert_eq!(ann.asks(Method::DELETE, &invited, None).await.0, 204);
+    assert_eq!(bobs.hears("unwatched").await["stream"], json!(stream));
+}

@@ -78,6 +78,10 @@ async fn a_private_stream_is_for_those_its_owner_names_and_its_playlists_for_tho
         says("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0", &url]).await;
     assert!(codecs.contains("h264"), "{codecs}");
 
+    let picture = format!("{}/live/{}/thumbnail.jpg", app.url, stream.id);
+    let answer = app.http.get(&picture).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "nor is its picture for everybody");
+
     // Taken back: no further token. Public again, and somebody is blocked: not for them.
     assert_eq!(name(Method::DELETE, &bob, &ann).await, StatusCode::NO_CONTENT);
     assert_eq!(ask(&bob.token()).await.0, StatusCode::NOT_FOUND);
