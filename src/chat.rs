@@ -12,6 +12,9 @@
 //! | `hub`, [`wheel`], `tally` | one worker: its sockets and topics, its clock, its counts |
 //! | [`order`] | replay and live deliveries merged without hole or repeat |
 //! | [`seam`], `roster`, [`tokens`] | what deciders see, who is connected, whose token is believed |
+//!
+//! What reads bytes from strangers ([`frame`], [`deflate`], [`wire::read`]) knows no sockets and is fuzzed by a package of its own,
+//! `src/chat/fuzz`, which compiles these files without the house around them.
 
 pub mod asyncapi;
 pub mod deflate;

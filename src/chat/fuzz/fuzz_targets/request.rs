@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
                     }
                 }
                 FromDevice::Pull(pull) => assert!((1..=500).contains(&pull.limit)),
-                FromDevice::Presence(presence) => assert!(presence.watch.len() <= 500),
+                FromDevice::Presence(presence) => assert!(presence.watch.len() <= 200 && presence.conversations.len() <= 20),
                 _ => {}
             }
         }

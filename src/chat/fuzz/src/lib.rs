@@ -2,7 +2,8 @@
 //!
 //! The frame reader, the decompressor and the reader of requests know no sockets, no clock and no database. Their files are
 //! compiled here as they are, so fuzzing builds some seconds' worth of code where the engine would be minutes; a crate of
-//! their own would be a fourth room for three files. The one thing they ask of the house is the name of a refusal.
+//! their own would be a fourth room for three files. What they ask of the house is the name of a refusal and the shape of a
+//! movement.
 #![allow(dead_code, reason = "the house uses all of it")]
 
 pub mod error {
@@ -17,18 +18,18 @@ pub mod error {
     }
 }
 
-pub mod chat {
-    #[path = "../../../deflate.rs"]
-    pub mod deflate;
-    #[path = "../../../frame.rs"]
-    pub mod frame;
+pub mod conversations {
+    pub mod draft {
+        use serde::{Deserialize, Serialize};
 
-    pub mod wire {
-        #[path = "../../../../wire/from_device.rs"]
-        pub mod from_device;
-        #[path = "../../../../wire/requests.rs"]
-        pub mod requests;
-        #[path = "../../../../wire/rfc3339_ms.rs"]
-        pub mod rfc3339_ms;
+        /// As in the house.
+        #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged, deny_unknown_fields)]
+        pub enum Movement {
+            To { latitude: f64, longitude: f64, accuracy_m: Option<f64> },
+            Ended { ended: bool },
+        }
     }
 }
+
+pub mod chat;
