@@ -110,7 +110,9 @@ impl Keeper {
     }
 
     fn farewell(self) {
-        drop(self.lock);
+        // Given back by name: a child that was forked at this moment and has not become its program yet holds a copy of the file, and
+        // closing ours would leave the lock with it.
+        let _unlocked = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock);
         self.health.send_replace(PostgresHealth::Stopped);
     }
 }
