@@ -58,7 +58,7 @@ function About({ person, me, on_change }: { person: Profile; me: string; on_chan
     set_busy(false);
   };
   return (
-    <section class="about">
+    <section class="person-head">
       <Face name={person.display_name} id={person.id} />
       <div>
         <p class="soft">

@@ -274,7 +274,11 @@ async fn live_pages_fit_a_phone() {
     visit.signs_up("ann").await;
     let fits = async |page: &str| {
         let over = browser.run("return document.documentElement.scrollWidth - window.innerWidth").await;
-        assert!(over.as_i64().unwrap() <= 0, "{page} is {over} px too wide");
+        let widest = "return [...document.body.querySelectorAll('*')]
+            .filter((element) => element.getBoundingClientRect().right > window.innerWidth)
+            .map((element) => element.tagName + '.' + element.className).join(', ')";
+        let widest = browser.run(widest).await;
+        assert!(over.as_i64().unwrap() <= 0, "{page} is {over} px too wide: {widest}");
     };
     visit.open("/console/live/studio").await;
     browser.fill("title", "Friday, with a title that goes on for longer than a phone is wide").await;
