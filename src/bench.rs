@@ -1,6 +1,6 @@
 //! `nova bench`: what the engine promises in numbers, measured from outside.
 //!
-//! The load is this process; what is measured are others: nodes of this program in an [installation](installation) of their own, a node
+//! The load is this process; what is measured are others: nodes of this program in an [installation] of their own, a node
 //! somebody else runs, or another server that speaks WebSocket. Everything ends by itself and leaves nothing behind.
 //!
 //! | file | what it settles |

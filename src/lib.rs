@@ -41,7 +41,7 @@
 //! | [`bus`] | between nodes: the port is [`nova_actors::port::Bus`], its adapters are here |
 //! | [`health`], [`telemetry`] | how the dependencies do; logs, metrics, traces |
 //! | [`admin`] | what an operator does by hand |
-//! | [`bench`] | `nova bench`: what the engine promises in numbers, measured from outside |
+//! | [`mod@bench`] | `nova bench`: what the engine promises in numbers, measured from outside |
 //! | [`torture`] | `nova torture`: nodes that are killed, paused and cut off, and a judge of what people saw meanwhile |
 //!
 //! # Flows

@@ -1,7 +1,7 @@
 //! The UDP door of calls: one media shard, a thread with one socket, and the [`Sfu`] behind it.
 //!
 //! Media never passes a mailbox: a datagram is read, opened, sealed for each subscriber and sent on this thread. What others want of
-//! it comes as [`Order`]s over a bounded channel, what happened goes out as [`Event`]s over another.
+//! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another.
 //!
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
 //! is one call to the kernel for each subscriber instead of thirty.

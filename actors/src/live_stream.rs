@@ -6,7 +6,7 @@
 //! A drop is not an end: a publisher that is gone without a word has [`Settings::resume`] to come back, and viewers see a
 //! discontinuity in a playlist that goes on. A panic of the actor is a drop too: its successor finds the broadcast on the air and
 //! waits for the publisher, whose connection is closed because nobody decides about it any more. And so is the death of a node: the
-//! node the publisher comes to next reads from the store where the broadcast stood, and goes on with it ([`claims`]).
+//! node the publisher comes to next reads from the store where the broadcast stood, and goes on with it (`claims`).
 
 pub mod audience;
 pub mod broadcast;

@@ -7,7 +7,7 @@
 //! devices watch over a socket. Whoever plays a stream with its chat open is in both, and nothing tells which of one is which of the
 //! other; so the larger number is told, which never counts anybody twice.
 //!
-//! Nodes tell each other how many people watch with them, each second that it changed and again within [`SAID_FOR`]; a node that says nothing
+//! Nodes tell each other how many people watch with them, each second that it changed and again within `SAID_FOR`; a node that says nothing
 //! any more is not counted after that.
 
 use std::collections::{HashMap, HashSet};

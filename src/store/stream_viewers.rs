@@ -9,7 +9,7 @@ use super::{Store, StoreError};
 const VIEWERS_MAX: i64 = 10_000;
 
 impl Store {
-    /// Lets somebody watch a stream. None when there is no such user; false when [`VIEWERS_MAX`] may already.
+    /// Lets somebody watch a stream. None when there is no such user; false when `VIEWERS_MAX` may already.
     pub async fn add_stream_viewer(
         &self,
         stream: StreamId,
