@@ -151,6 +151,7 @@ async fn over_two_nodes_also_when_one_is_killed_and_when_redis_is_lost_and_back(
         quick(config);
         config.database.database_url = Some(Secret::from(database_url.clone()));
         config.bus.redis_url = Some(Secret::from(redis_url.clone()));
+        config.bus.redis_namespace = "nova".to_owned();
         config.identity.secret = Some(Secret::from("one secret for both of them, 32 bytes"));
     })
     .await;
