@@ -90,6 +90,9 @@ async fn two_people_see_and_hear_each_other() {
 
     let of_ann = sees_and_hears("Bob", &bob).await;
     let of_bob = sees_and_hears("Ann", ann).await;
+    ann.picture("call").await;
+    bob.narrow().await;
+    bob.picture("narrow-call").await;
     println!("Bob of Ann {of_ann:?}, Ann of Bob {of_bob:?}");
     assert!(of_ann.width > 0 && of_bob.width > 0);
     ann.sees(".tile:not(.mine) figcaption", "bob").await;
