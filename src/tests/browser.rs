@@ -297,21 +297,30 @@ impl WebDriverCompatibleCommand for Extension {
 
 /// chromedriver on a port that it chose itself.
 fn start_driver() -> (Child, u16) {
-    let mut driver = Command::new(binary("NOVA_TEST_CHROMEDRIVER", &["chromedriver"]))
-        .arg("--port=0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("chromedriver starts; `scripts/install test` installs it");
-    let mut lines = BufReader::new(driver.stdout.take().expect("it is piped")).lines();
-    let port = lines.find_map(|line| {
-        let line = line.ok()?;
-        let (_, port) = line.split_once("started successfully on port ")?;
-        port.trim_end_matches('.').parse().ok()
-    });
-    // What it says later has to go somewhere, or it would wait for a reader.
-    std::thread::spawn(move || lines.for_each(drop));
-    (driver, port.expect("chromedriver says where it listens"))
+    // It chooses a port of one address family and leaves when somebody has that number in the other one: then the next.
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let mut driver = Command::new(binary("NOVA_TEST_CHROMEDRIVER", &["chromedriver"]))
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts; `scripts/install test` installs it");
+        let mut lines = BufReader::new(driver.stdout.take().expect("it is piped")).lines();
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let port = line.split_once("started successfully on port ");
+            let port = port.and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
+            said.push(line);
+            port
+        });
+        if let Some(port) = port {
+            // What it says later has to go somewhere, or it would wait for a reader.
+            std::thread::spawn(move || lines.for_each(drop));
+            return (driver, port);
+        }
+        let _gone = (driver.kill(), driver.wait());
+    }
+    panic!("chromedriver does not say where it listens, but: {said:?}");
 }
 
 fn chromium() -> PathBuf {
