@@ -21,7 +21,7 @@ use nova_actors::port::Bus;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::bus::redis::RedisRefusal;
-use crate::calls::{Calls, WithCalls};
+use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
 use crate::config::Config;
@@ -266,7 +266,7 @@ impl App {
         );
         let talk = Talk::start(
             conversations.clone(),
-            relay,
+            relay.clone(),
             presences.clone(),
             watching,
             Arc::clone(&door),
@@ -274,8 +274,19 @@ impl App {
         );
         let tokens = Arc::new(AccessTokens(identity.clone()));
         let (media, events) = Media::start(&config.rtc, rtc, metrics.clone())?;
-        let calls =
-            Calls::start(&config.rtc, media, events, Arc::clone(&door), clock.clone(), metrics.clone());
+        let parts = calls::Parts {
+            node,
+            store: store.clone(),
+            bus: bus.clone(),
+            told: Arc::new(relay.clone()),
+            blocked: relay.hear_blocked(),
+            media,
+            events,
+            door: Arc::clone(&door),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let calls = Calls::start(&config.rtc, parts);
         let deciders = WithCalls { others: talk.clone(), calls: calls.clone() };
         let chat =
             Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, Arc::new(deciders));

@@ -5,6 +5,7 @@
 //!
 //! Nothing is awaited under the lock, so every request is a few microseconds of it.
 
+mod life;
 mod signalling;
 
 use std::collections::HashMap;
@@ -13,12 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use nova_actors::call::{Call, Emptied};
 use nova_actors::clock::Clock;
-use nova_actors::id::{RoomId, SessionId, UserId};
+use nova_actors::id::{CallId, NodeId, RoomId, SessionId, UserId};
+use nova_actors::port::Bus;
 use nova_actors::room::{Participant, ParticipantId, Room, TrackId};
 use nova_media::sfu::{Event, MemberId};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use crate::chat::Door;
 use crate::chat::encoded::Class;
@@ -26,7 +30,10 @@ use crate::chat::goodbye::Goodbye;
 use crate::chat::seam::{Deciders, DeviceHandle, Hearing, Opening, Topic, Welcome};
 use crate::chat::wire::{self, FromDevice, Push};
 use crate::config::RtcConfig;
+use crate::conversations::relay::Blocked;
+use crate::journal::Committed;
 use crate::rtc::Media;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// Rooms of one node; each is a few hundred bytes. When full, new ones are answered 503.
@@ -72,7 +79,35 @@ pub struct Shown {
 #[derive(Clone)]
 pub struct Calls(Arc<Inner>);
 
+/// What calls stand on.
+pub struct Parts {
+    /// This node.
+    pub node: NodeId,
+    /// Where calls of conversations are kept.
+    pub store: Store,
+    /// The other nodes.
+    pub bus: Arc<dyn Bus>,
+    /// Hears what calls write into conversations.
+    pub told: Arc<dyn Committed>,
+    /// Says between whom a block came or went.
+    pub blocked: broadcast::Receiver<Blocked>,
+    /// The shard.
+    pub media: Media,
+    /// What happens at the shard.
+    pub events: mpsc::Receiver<Event>,
+    /// Where devices are found, once it is there.
+    pub door: Arc<OnceLock<Door>>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 struct Inner {
+    node: NodeId,
+    store: Store,
+    bus: Arc<dyn Bus>,
+    told: Arc<dyn Committed>,
     media: Media,
     door: Arc<OnceLock<Door>>,
     clock: Arc<dyn Clock>,
@@ -100,19 +135,19 @@ struct Held {
     member: Option<MemberId>,
     /// The m-line of each track.
     mids: HashMap<TrackId, String>,
+    /// When it asked to join; taken when its media is connected.
+    asked: Option<Instant>,
 }
 
 impl Calls {
-    /// Calls over the shard; hears its `events` on the current runtime.
-    pub fn start(
-        config: &RtcConfig,
-        media: Media,
-        events: mpsc::Receiver<Event>,
-        door: Arc<OnceLock<Door>>,
-        clock: Arc<dyn Clock>,
-        metrics: Metrics,
-    ) -> Calls {
+    /// Calls over the shard, on the current runtime.
+    pub fn start(config: &RtcConfig, parts: Parts) -> Calls {
+        let Parts { node, store, bus, told, blocked, media, events, door, clock, metrics } = parts;
         let calls = Calls(Arc::new(Inner {
+            node,
+            store,
+            bus: bus.clone(),
+            told,
             media,
             door,
             clock,
@@ -123,6 +158,9 @@ impl Calls {
         }));
         tokio::spawn(hear_media(Arc::downgrade(&calls.0), events));
         tokio::spawn(sweep(Arc::downgrade(&calls.0)));
+        tokio::spawn(life::look_after(Arc::downgrade(&calls.0)));
+        tokio::spawn(life::hear(Arc::downgrade(&calls.0), bus));
+        tokio::spawn(life::look_at_blocks(Arc::downgrade(&calls.0), blocked));
         calls
     }
 
@@ -151,24 +189,11 @@ impl Calls {
 
     /// Ends a room; everybody in it hears so.
     pub async fn delete(&self, id: RoomId, by: UserId) -> Result<(), RoomError> {
-        let left = {
-            let mut rooms = self.0.lock();
-            let room = rooms.rooms.get(&id).ok_or(RoomError::NotFound)?;
-            if room.owner != by {
-                return Err(RoomError::NotYours);
-            }
-            let room = rooms.rooms.remove(&id).ok_or(RoomError::NotFound)?;
-            let people: Vec<Participant> = room.participants().cloned().collect();
-            let members: Vec<_> = people.iter().filter_map(|one| rooms.give_up((id, one.id))).collect();
-            self.0.count(&rooms);
-            (people, members)
-        };
-        for participant in &left.0 {
-            self.0.push(participant, event(id, "closed", json!({ "reason": "deleted" })));
+        let owner = self.room(id)?.owner;
+        if owner != by {
+            return Err(RoomError::NotYours);
         }
-        for member in left.1 {
-            self.0.media.leave(member).await;
-        }
+        self.0.close(id, "deleted").await;
         Ok(())
     }
 }
@@ -218,9 +243,44 @@ impl Inner {
         }
     }
 
-    /// A participant leaves for a reason, and everybody hears so.
-    async fn leave(&self, (id, participant): Seat, reason: &str) {
-        let member = {
+    /// Opens the room of a call that begins.
+    fn open_call(&self, call: &Call) {
+        let mut rooms = self.lock();
+        let mut room = Room::new(call.room, call.caller, None, self.participants_max, self.clock.instant());
+        room.bound = Some(life::bound(call));
+        rooms.rooms.insert(call.room, room);
+        self.count(&rooms);
+    }
+
+    /// Ends a room, when it is here; everybody in it hears so.
+    async fn close(&self, id: RoomId, reason: &str) {
+        let (people, members) = {
+            let mut rooms = self.lock();
+            let Some(room) = rooms.rooms.remove(&id) else { return };
+            let people: Vec<Participant> = room.participants().cloned().collect();
+            let members: Vec<_> = people.iter().filter_map(|one| rooms.give_up((id, one.id))).collect();
+            self.count(&rooms);
+            (people, members)
+        };
+        for participant in &people {
+            self.push(participant, event(id, "closed", json!({ "reason": reason })));
+        }
+        for member in members {
+            self.media.leave(member).await;
+        }
+    }
+
+    /// A participant leaves for a reason, and everybody hears so. A call nobody is left in is over.
+    async fn leave(&self, seat: Seat, reason: &str) {
+        if let Some(call) = self.take_out(seat, reason).await {
+            let how = if reason == "left" { Emptied::Left } else { Emptied::Lost };
+            self.emptied(call, how).await;
+        }
+    }
+
+    /// Gives the call that is over with it.
+    async fn take_out(&self, (id, participant): Seat, reason: &str) -> Option<CallId> {
+        let (member, call) = {
             let mut rooms = self.lock();
             let now = self.clock.instant();
             let left = rooms.rooms.get_mut(&id).and_then(|room| room.leave(participant, now));
@@ -232,16 +292,27 @@ impl Inner {
                     self.push(left, event(id, "closed", json!({ "reason": reason })));
                 }
             }
-            member
+            let call = left.and_then(|_| rooms.rooms.get(&id)?.deserted_call());
+            (member, call)
         };
         if let Some(member) = member {
             self.media.leave(member).await;
         }
+        call
     }
 
     async fn hear(&self, heard: Event) {
         match heard {
-            Event::Connected(_) => self.metrics.rtc_connected.inc(),
+            Event::Connected(member) => {
+                self.metrics.rtc_connected.inc();
+                let mut rooms = self.lock();
+                let seat = rooms.by_member.get(&member).copied();
+                let asked = seat.and_then(|seat| rooms.seats.get_mut(&seat)?.asked.take());
+                if let Some(asked) = asked {
+                    let waited = self.clock.instant().saturating_duration_since(asked);
+                    self.metrics.rtc_join_duration.observe(waited.as_secs_f64());
+                }
+            }
             Event::Failed(member, failure) => {
                 let reason = match failure {
                     nova_media::peer::Failure::Ice => "no_path",
@@ -347,7 +418,18 @@ pub struct WithCalls<D> {
 
 impl<D: Deciders> Deciders for WithCalls<D> {
     fn open(&self, opening: Opening) -> LocalBoxFuture<'static, Result<Welcome, Goodbye>> {
-        self.others.open(opening)
+        let (calls, device) = (self.calls.clone(), opening.device.clone());
+        let opened = self.others.open(opening);
+        Box::pin(async move {
+            let Welcome { queue, then } = opened.await?;
+            let then = async move {
+                if let Some(then) = then {
+                    then.await;
+                }
+                calls.ring_for(&device).await;
+            };
+            Ok(Welcome { queue, then: Some(Box::pin(then)) })
+        })
     }
 
     fn hear(&self, device: &DeviceHandle, request: FromDevice) -> Hearing {

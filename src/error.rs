@@ -67,6 +67,8 @@ codes! {
     RoleTooLow          "role_too_low"          FORBIDDEN              "your role in this conversation does not allow this";
     NotYours            "not_yours"             FORBIDDEN              "this message is not yours to change";
     Unreachable         "unreachable"           FORBIDDEN              "this person cannot be written to";
+    RoomLocked          "room_locked"           FORBIDDEN              "the host lets nobody in";
+    Removed             "removed"               FORBIDDEN              "the host took you out of this room";
     TimedOut            "timed_out"             FORBIDDEN              "a moderator of this chat has timed you out";
     NotFound            "not_found"             NOT_FOUND              "there is nothing here";
     NoSuchTarget        "no_such_target"        NOT_FOUND              "the conversation has no such message";
@@ -74,6 +76,9 @@ codes! {
     NotAcceptable       "not_acceptable"        NOT_ACCEPTABLE         "no representation you accept exists";
     Timeout             "timeout"               REQUEST_TIMEOUT        "the request took too long to arrive";
     Conflict            "conflict"              CONFLICT               "the current state does not allow this";
+    CallOver            "call_over"             CONFLICT               "this call has ended";
+    AnsweredElsewhere   "answered_elsewhere"    CONFLICT               "this call was answered on another device";
+    RoomFull            "room_full"             CONFLICT               "the room is full";
     TargetDeleted       "target_deleted"        CONFLICT               "this message was deleted";
     UsernameTaken       "username_taken"        CONFLICT               "this username, or one that looks like it, is taken";
     EmailTaken          "email_taken"           CONFLICT               "this e-mail address is in use";

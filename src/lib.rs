@@ -66,6 +66,8 @@
 //! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → [`rtc`]'s shard answers the offer →
 //! ICE, DTLS and SRTP on one UDP port → [`nova_media::sfu`] opens each packet once and seals it for each subscriber, on the shard's thread.
 //! What happens there (slots, speakers) comes back as events, and is told as `room.event`.
+//! Before that it may have rung: `call.start` → [`nova_actors::call`] decides in the transaction that writes the conversation's entry
+//! ([`store::calls`]) → a push to every device concerned, here and over the [`bus`].
 //!
 //! **A start.** [`app::App::build`] binds the ports first, since a taken port is the most common mistake and the
 //! cheapest to notice; then PostgreSQL (ours or the configured one), the schema under a lock, the bus, identity,

@@ -125,6 +125,7 @@ routes! {
     "/v1/conversations/{conversation}/messages/{seq}": patch entries::edit, delete entries::delete;
     "/v1/conversations/{conversation}/members": get members::members;
     "/v1/conversations/{conversation}/members/{user}": put members::put, delete members::remove;
+    "/v1/conversations/{conversation}/call": get rooms::call;
     "/v1/conversations/{conversation}/mute": put conversations::mute, delete conversations::unmute;
     "/v1/conversations/{conversation}/read": put conversations::read;
     "/v1/rooms": post rooms::create;

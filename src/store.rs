@@ -6,6 +6,7 @@
 //! time, and never piles them up.
 
 pub mod accounts;
+pub mod calls;
 pub mod comments;
 pub mod conversations;
 pub mod cursors;

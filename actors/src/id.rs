@@ -114,6 +114,8 @@ ids! {
     StreamId = "stream";
     /// One group call.
     RoomId = "room";
+    /// A call in a conversation, from its first ring to its end.
+    CallId = "call";
     /// Something shared with followers.
     PostId = "post";
     /// An answer to a post.
@@ -154,6 +156,7 @@ mod tests {
             ConversationId::PREFIX,
             StreamId::PREFIX,
             RoomId::PREFIX,
+            CallId::PREFIX,
             PostId::PREFIX,
             CommentId::PREFIX,
             StoryId::PREFIX,

@@ -9,7 +9,7 @@
 //! - [`conversation`]: what is said, and in which order it is shown.
 //! - [`presence`]: who is here, over all nodes.
 //! - [`live_stream`]: who may publish, what is on the air, who watches.
-//! - [`room`]: who is in a group call, and who may do what there.
+//! - [`call`]: the life of a call in a conversation, from ringing to its end. [`room`]: who is in a group call, and who may do what there.
 //! - [`directory`]: where actors are found; it starts them on demand, puts them to sleep, and brings them back after a panic.
 //!   [`workers`]: the threads they live on. [`observer`]: what is counted of all this.
 //! - [`context`]: what actors run in. [`address`]: how they are spoken to. [`error`]: why that failed. `fault` (a cargo feature):
@@ -55,6 +55,7 @@
 //! [`BusEvent::Gap`]: port::BusEvent::Gap
 
 pub mod address;
+pub mod call;
 pub mod clock;
 pub mod context;
 #[cfg(any(test, feature = "contract"))]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::id::{DeviceId, RoomId, SessionId, UserId};
+use crate::id::{CallId, ConversationId, DeviceId, RoomId, SessionId, UserId};
 
 /// How long a participant whose device is gone may come back.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -119,6 +119,17 @@ pub struct Guest {
     pub name: Option<String>,
 }
 
+/// What a room is for, when it belongs to a conversation: only its members come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Whose members.
+    pub conversation: ConversationId,
+    /// The call that is held in it.
+    pub call: Option<CallId>,
+    /// The call is between two people: it is over when one of them leaves.
+    pub is_direct: bool,
+}
+
 /// A room.
 #[derive(Debug)]
 pub struct Room {
@@ -130,6 +141,8 @@ pub struct Room {
     pub title: Option<String>,
     /// Whether nobody may come any more.
     pub locked: bool,
+    /// What it is for.
+    pub bound: Option<Bound>,
     participants: BTreeMap<ParticipantId, Participant>,
     tracks: BTreeMap<TrackId, Track>,
     removed: Vec<UserId>,
@@ -152,6 +165,7 @@ impl Room {
             owner,
             title,
             locked: false,
+            bound: None,
             participants: BTreeMap::new(),
             tracks: BTreeMap::new(),
             removed: Vec::new(),
@@ -241,6 +255,21 @@ impl Room {
             .collect()
     }
 
+    /// The call in it, when nobody is there, or of two people only one.
+    pub fn deserted_call(&self) -> Option<CallId> {
+        let Bound { call, is_direct, .. } = self.bound?;
+        let mut users: Vec<UserId> = self.participants.values().map(|one| one.user).collect();
+        users.sort_unstable();
+        users.dedup();
+        (users.len() < if is_direct { 2 } else { 1 }).then_some(call)?
+    }
+
+    /// The call in it, when nobody has been there for longer than somebody may be away.
+    pub fn abandoned_call(&self, now: Instant) -> Option<CallId> {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= LEASE;
+        self.bound?.call.filter(|_| self.empty_since.is_some_and(is_over))
+    }
+
     /// Whether nobody has been there for so long that it can be forgotten.
     pub fn is_forgotten(&self, now: Instant) -> bool {
         self.empty_since.is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_KEPT)
@@ -284,17 +313,15 @@ impl Room {
         Ok(known.clone())
     }
 
-    /// The host takes somebody out; they do not come back.
-    pub fn kick(
-        &mut self,
-        by: ParticipantId,
-        whom: ParticipantId,
-        now: Instant,
-    ) -> Result<Participant, Refusal> {
+    /// The host takes somebody out: they are to leave, and do not come back.
+    pub fn remove(&mut self, by: ParticipantId, whom: ParticipantId) -> Result<(), Refusal> {
         self.host(by)?;
-        let left = self.leave(whom, now).ok_or(Refusal::NotHere)?;
-        self.removed.push(left.user);
-        Ok(left)
+        let user = self.participants.get(&whom).ok_or(Refusal::NotHere)?.user;
+        if user == self.owner {
+            return Err(Refusal::RoleTooLow);
+        }
+        self.removed.push(user);
+        Ok(())
     }
 
     /// The host lets nobody in any more, or everybody again.
@@ -374,7 +401,7 @@ mod tests {
         room.publish(other, 1, Source::Microphone, false).unwrap();
         assert_eq!(room.publish(other, 2, Source::Microphone, false), Err(Refusal::TooManyTracks));
         assert_eq!(room.lock(other, true), Err(Refusal::RoleTooLow));
-        assert_eq!(room.kick(other, host, Instant::now()), Err(Refusal::RoleTooLow));
+        assert_eq!(room.remove(other, host), Err(Refusal::RoleTooLow));
         assert!(room.mute(host, 1, true).unwrap().muted);
         assert_eq!(room.mute(host, 1, false), Err(Refusal::RoleTooLow), "nobody opens another's microphone");
         assert!(!room.mute(other, 1, false).unwrap().muted);
@@ -383,7 +410,8 @@ mod tests {
         room.lock(host, true).unwrap();
         assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Locked));
         room.lock(host, false).unwrap();
-        room.kick(host, other, Instant::now()).unwrap();
+        room.remove(host, other).unwrap();
+        room.leave(other, Instant::now());
         assert_eq!(room.join(bo, Instant::now()), Err(Refusal::Removed));
     }
 

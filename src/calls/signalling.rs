@@ -144,7 +144,7 @@ struct Hand {
 #[serde(deny_unknown_fields)]
 struct Leave {}
 
-type Answered = Result<Option<Answer>, Refusal>;
+pub(super) type Answered = Result<Option<Answer>, Refusal>;
 
 impl Calls {
     /// Answers one request of a device.
@@ -167,7 +167,7 @@ impl Calls {
                 self.0.leave(seat, "left").await;
                 Ok(None)
             }
-            _ => Err(Code::UnknownType.into()),
+            _ => self.call_signal(device, request).await,
         }
     }
 
@@ -180,6 +180,8 @@ impl Calls {
             return Err(invalid("name", format!("1 to {NAME_CHARS_MAX} characters are wanted")));
         }
         let offer = read_offer(&join.offer)?;
+        let asked = self.0.clock.instant();
+        self.0.let_in(join.room, device).await?;
         // A connection is in one room at a time.
         if let Ok((seat, _)) = self.seat(device)
             && seat.0 != join.room
@@ -222,7 +224,9 @@ impl Calls {
             let mut rooms = self.0.lock();
             let here = rooms.rooms.get(&join.room).and_then(|room| room.participant(participant)).cloned();
             if let Some(here) = &here {
-                rooms.seats.insert(seat, Held { member: Some(member), ..Held::default() });
+                rooms
+                    .seats
+                    .insert(seat, Held { member: Some(member), asked: Some(asked), ..Held::default() });
                 rooms.by_member.insert(member, seat);
                 rooms.by_session.insert(device.session(), seat);
                 if let Some(room) = rooms.rooms.get(&join.room) {
@@ -344,21 +348,8 @@ impl Calls {
 
     async fn kick(&self, device: &DeviceHandle, Kick { participant }: Kick) -> Answered {
         let (seat, _) = self.seat(device)?;
-        let now = self.0.clock.instant();
-        let left = self.with_room(seat, |room| room.kick(seat.1, participant, now))?;
-        let member = {
-            let mut rooms = self.0.lock();
-            let member = rooms.give_up((seat.0, participant));
-            if let Some(room) = rooms.rooms.get(&seat.0) {
-                let words = json!({ "participant": participant, "reason": "removed" });
-                self.0.tell(room, None, &event(seat.0, "left", words));
-            }
-            member
-        };
-        self.0.push(&left, event(seat.0, "closed", json!({ "reason": "removed" })));
-        if let Some(member) = member {
-            self.0.media.leave(member).await;
-        }
+        self.with_room(seat, |room| room.remove(seat.1, participant))?;
+        self.0.leave((seat.0, participant), "removed").await;
         Ok(None)
     }
 
@@ -491,7 +482,7 @@ fn to_media(source: Source) -> sfu::Source {
     }
 }
 
-fn fields<T: DeserializeOwned>(request: RoomRequest) -> Result<T, Refusal> {
+pub(super) fn fields<T: DeserializeOwned>(request: RoomRequest) -> Result<T, Refusal> {
     request.fields().map_err(|detail| because(Code::InvalidFields, detail))
 }
 
@@ -503,14 +494,16 @@ fn invalid(field: &str, detail: impl std::fmt::Display) -> Refusal {
     because(Code::InvalidFields, format!("{field}: {detail}"))
 }
 
-fn because(code: Code, detail: impl Into<String>) -> Refusal {
+pub(super) fn because(code: Code, detail: impl Into<String>) -> Refusal {
     Refusal { detail: detail.into(), ..Refusal::from(code) }
 }
 
 fn refused(refusal: room::Refusal) -> Refusal {
     let code = match refusal {
-        room::Refusal::Full => Code::Overloaded,
-        room::Refusal::Locked | room::Refusal::Removed | room::Refusal::RoleTooLow => Code::Forbidden,
+        room::Refusal::Full => Code::RoomFull,
+        room::Refusal::Locked => Code::RoomLocked,
+        room::Refusal::Removed => Code::Removed,
+        room::Refusal::RoleTooLow => Code::Forbidden,
         room::Refusal::NotHere | room::Refusal::NoSuchTrack => Code::NotFound,
         room::Refusal::TooManyTracks => Code::Conflict,
     };

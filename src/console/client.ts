@@ -25,6 +25,7 @@ import { Chat } from "./client/chat/chat";
 import { Conversations } from "./client/conversations";
 import { Http } from "./client/http";
 import { Posts } from "./client/posts";
+import { Rings } from "./client/rings";
 import { NovaError } from "./client/problem";
 import { local_locks, storage_locks, web_locks, type Locks } from "./client/locks";
 import { Sessions } from "./client/sessions";
@@ -53,6 +54,7 @@ export * from "./client/outbox";
 export * from "./client/paging";
 export * from "./client/posts";
 export * from "./client/problem";
+export * from "./client/rings";
 export * from "./client/socket";
 export type * from "./client/streams";
 export * from "./client/timers";
@@ -117,6 +119,13 @@ export class Nova {
     if (me === undefined) throw new NovaError("not_logged_in", "Nobody is logged in.");
     const { conversations, users } = this;
     return new Chat({ me, socket, conversations, users, timers: this.#timers, storage: browser_storage() });
+  }
+
+  /** Calls in conversations for whoever is logged in, over the same socket as their chat. */
+  rings(socket: Socket): Rings {
+    const me = this.tokens.session?.user_id;
+    if (me === undefined) throw new NovaError("not_logged_in", "Nobody is logged in.");
+    return new Rings({ me, socket, timers: this.#timers });
   }
 
   /** A new connection for chat, presence and everything else that comes unasked; `start()` opens it. */

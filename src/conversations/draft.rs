@@ -7,6 +7,7 @@ mod place;
 
 use std::sync::Arc;
 
+use nova_actors::call::Call;
 use nova_actors::conversation::{CLIENT_MSG_ID_CHARS_MAX, ContentHash, EntryKind, NewEntry, Role, Seq};
 use nova_actors::id::{ConversationId, MediaId, UserId};
 use serde::{Deserialize, Serialize};
@@ -279,6 +280,25 @@ pub fn created_entry(
 /// The title of a group changed.
 pub fn title_entry(conversation: ConversationId, actor: UserId, title: Option<&str>) -> NewEntry {
     own(conversation, actor, EntryKind::Title, &serde_json::json!({ "title": title }))
+}
+
+/// How a call of a conversation is now.
+pub fn call_entry(call: &Call) -> NewEntry {
+    let mut body = serde_json::json!({
+        "call": call.id, "room": call.room, "media": call.media.as_str(), "state": call.state.as_str(),
+    });
+    if let Some(body) = body.as_object_mut() {
+        if let Some(outcome) = call.state.outcome() {
+            body.insert("outcome".to_owned(), outcome.as_str().into());
+        }
+        if let Some((user, _)) = call.answered_by {
+            body.insert("answered_by".to_owned(), user.to_string().into());
+        }
+        if let Some(talked) = call.talked_for() {
+            body.insert("duration_s".to_owned(), talked.as_secs().into());
+        }
+    }
+    own(call.conversation, call.caller, EntryKind::Call, &body)
 }
 
 /// What a moderator did in the chat of a stream.

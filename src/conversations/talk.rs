@@ -351,7 +351,8 @@ async fn lost<T>(device: &DeviceHandle, error: &LogError) -> Result<T, Gone> {
     Err(Gone)
 }
 
-fn refused(error: &ApiError) -> Refusal {
+/// A refusal of the API, as the socket says it.
+pub(crate) fn refused(error: &ApiError) -> Refusal {
     let mut detail = error.detail().to_owned();
     for field in error.problem("").errors {
         detail = format!("{detail}; {}: {}", field.field, field.message);

@@ -2,11 +2,12 @@
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
-use nova_actors::id::RoomId;
+use nova_actors::id::{ConversationId, RoomId};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{Json, Path};
+use super::{Json, Path, instant};
 use crate::app::Engine;
 use crate::calls::{RoomError, Shown};
 use crate::error::{ApiError, Code, Problem};
@@ -24,6 +25,57 @@ impl From<RoomError> for ApiError {
         };
         ApiError::because(code, error.to_string())
     }
+}
+
+/// A call in a conversation.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Call)]
+pub(super) struct CallBody {
+    /// TypeID `call_…`.
+    #[schema(example = "call_01h455vb4pex5vsknk084sn02q")]
+    id: String,
+    /// Where people meet: TypeID `room_…`, for `room.join`.
+    room: String,
+    /// Who called: TypeID `user_…`.
+    caller: String,
+    /// What it began with: `audio` or `video`.
+    #[schema(example = "video")]
+    media: &'static str,
+    /// `ringing` or `active`.
+    #[schema(example = "active")]
+    state: &'static str,
+    /// When it began to ring.
+    #[serde(serialize_with = "instant::serialize")]
+    started_at: OffsetDateTime,
+}
+
+/// The call that goes on in a conversation.
+///
+/// Calls begin, are answered and declined over the WebSocket: `call.start` and its kin.
+#[utoipa::path(
+    get, path = "/v1/conversations/{conversation}/call", tag = "calls", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "TypeID `conv_…`")),
+    responses(
+        (status = 200, description = "The call", body = CallBody),
+        (status = 403, description = "`not_a_member`", body = Problem),
+        (status = 404, description = "`not_found`: no call goes on", body = Problem),
+    )
+)]
+pub(super) async fn call(
+    engine: web::Data<Engine>,
+    caller: Caller,
+    conversation: Path<ConversationId>,
+) -> Result<Json<CallBody>, ApiError> {
+    engine.conversations.role(conversation.0, caller.user).await?;
+    let call = engine.store.running_call(conversation.0).await?.ok_or(Code::NotFound)?;
+    Ok(Json(CallBody {
+        id: call.id.to_string(),
+        room: call.room.to_string(),
+        caller: call.caller.to_string(),
+        media: call.media.as_str(),
+        state: call.state.as_str(),
+        started_at: call.started_at,
+    }))
 }
 
 /// A room.

@@ -1,4 +1,5 @@
-//! Entries of conversations in PostgreSQL. `append_entries` of the migrations numbers them; nobody else writes here.
+//! Entries of conversations in PostgreSQL. `append_entries` of the migrations numbers them; besides it only [`super::calls`]
+//! writes here, which tells of calls whoever may still write.
 
 use std::sync::Arc;
 

@@ -109,6 +109,9 @@ metrics! {
     streams_live: IntGauge = "nova_streams_live" [] "Streams on the air on this node.";
     viewers: IntGauge = "nova_viewers" [] "Viewers of all streams on this node, told apart by network and player.";
     rtc_rooms: IntGauge = "nova_rtc_rooms" [] "Rooms for calls on this node.";
+    calls: IntCounterVec = "nova_calls_total" ["outcome"] "Calls in conversations that ended on this node's word: answered, missed, declined, cancelled, failed.";
+    call_ring_duration: Histogram = "nova_call_ring_seconds" [] "How long calls rang before they were answered.";
+    rtc_join_duration: Histogram = "nova_rtc_join_seconds" [] "From a request to join a room to its media being connected.";
     rtc_participants: IntGauge = "nova_rtc_participants" [] "Participants of calls on this node.";
     rtc_connected: IntCounter = "nova_rtc_connected_total" [] "Participants whose media could flow.";
     rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent.";

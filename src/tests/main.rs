@@ -8,6 +8,7 @@ mod app;
 mod broadcaster;
 mod browser;
 mod bus;
+mod calls;
 mod chat_log;
 mod chat_people;
 mod chat_presence;

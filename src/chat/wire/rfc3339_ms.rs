@@ -9,6 +9,11 @@ use time::macros::format_description;
 const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// As text; nothing for a year beyond 9999.
+pub fn text(at: OffsetDateTime) -> String {
+    at.to_offset(time::UtcOffset::UTC).format(FORMAT).unwrap_or_default()
+}
+
 /// Writes it.
 pub fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     let text = at.to_offset(time::UtcOffset::UTC).format(FORMAT).map_err(S::Error::custom)?;

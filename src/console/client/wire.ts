@@ -53,6 +53,10 @@ export interface Requests {
   watch: { ask: { stream: string }; answer: { stream: string; chat: string; viewers: number } };
   unwatch: { ask: { stream: string }; answer: Record<never, never> };
   ping: { ask: Record<never, never>; answer: { at: string } };
+  "call.start": { ask: { conversation: string; media: CallNews["media"] }; answer: CallNews };
+  "call.accept": { ask: { call: string }; answer: CallNews };
+  "call.decline": { ask: { call: string }; answer: Record<never, never> };
+  "call.cancel": { ask: { call: string }; answer: Record<never, never> };
   "room.join": { ask: { room: string; offer: string; name?: string }; answer: CallJoined };
   "room.offer": { ask: { offer: string }; answer: { answer: string } };
   "room.publish": {
@@ -67,6 +71,24 @@ export interface Requests {
   "room.lock": { ask: { locked: boolean }; answer: Record<never, never> };
   "room.role": { ask: { participant: number; role: CallParticipant["role"] }; answer: Record<never, never> };
   "room.leave": { ask: Record<never, never>; answer: Record<never, never> };
+}
+
+/** How a call in a conversation is. */
+export interface CallNews {
+  call: string;
+  conversation: string;
+  room: string;
+  caller: string;
+  media: "audio" | "video";
+  state: "ringing" | "active" | "ended";
+  /** Who does not want to talk. */
+  declined: string[];
+  /** While it rings: until when. RFC 3339. */
+  ring_until?: string;
+  outcome?: "answered" | "missed" | "declined" | "cancelled" | "failed";
+  /** Who answered first, and on which device. */
+  answered_by?: string;
+  answered_on?: string;
 }
 
 /** Somebody in a call. */
@@ -146,6 +168,7 @@ export interface Pushes {
   notification: Record<string, unknown>;
   viewers: { stream: string; count: number };
   "room.event": RoomEvent;
+  call: CallNews;
   goodbye: Goodbye;
 }
 

@@ -86,9 +86,27 @@ export function notice_words(notice: Notice, me: string, person: (id: string) =>
         return `${who} changed who is here`;
     }
   }
-  if (notice.kind === "call") return `${who} ${body["action"] === "ended" ? "ended" : "began"} a call`;
+  if (notice.kind === "call") return call_words(body, notice.sender === me, who, called);
   if (notice.kind === "live") return `${who} ${body["action"] === "ended" ? "ended" : "began"} a live stream`;
   return `${who} did something that this console does not know`;
+}
+
+/** What became of a call, as whoever called and whoever was called sees it. */
+function call_words(body: Readonly<Record<string, unknown>>, mine: boolean, who: string, called: (id: unknown) => string): string {
+  if (body["state"] === "ringing") return `${who} called`;
+  if (body["state"] === "active") return body["answered_by"] === undefined ? `${who} began a call` : `The call was answered by ${called(body["answered_by"])}`;
+  switch (body["outcome"]) {
+    case "answered":
+      return typeof body["duration_s"] === "number" ? `The call is over, it lasted ${clock_words(body["duration_s"] * 1000)}` : "The call is over";
+    case "declined":
+      return mine ? "Your call was declined" : `The call from ${who} was declined`;
+    case "cancelled":
+      return mine ? "You cancelled the call" : `Missed call from ${who}`;
+    case "failed":
+      return mine ? "Your call was cut off before anybody answered" : `Missed call from ${who}`;
+    default:
+      return mine ? "Nobody answered your call" : `Missed call from ${who}`;
+  }
 }
 
 /** "Ann is writing", "Ann and Bo are writing", "Several people are writing". */

@@ -1,15 +1,18 @@
 /** The one chat of this page: begun when somebody first looks at it, connected for as long as they are logged in. */
 
 import { useEffect, useState } from "preact/hooks";
-import type { Chat, Socket } from "../client";
+import type { Chat, Rings, Socket } from "../client";
 import { nova } from "./session";
 
 let chat: Chat | null = null;
 let socket: Socket | null = null;
+let rings: Rings | null = null;
 
 nova.tokens.watch((session) => {
   if (chat && session?.user_id !== chat.me) {
     chat.stop();
+    rings?.stop();
+    rings = null;
     chat = null;
     socket = null;
   }
@@ -20,6 +23,7 @@ export function the_chat(): Chat {
   if (!chat) {
     socket = nova.socket({ client: "nova-console" });
     chat = nova.chat(socket);
+    rings = nova.rings(socket);
     chat.start();
   }
   return chat;
@@ -33,6 +37,21 @@ export function useChat(): Chat {
     again((before) => before + 1);
     return here.watch(() => again((before) => before + 1));
   }, [here]);
+  return here;
+}
+
+/** What rings on this page. */
+export function the_rings(): Rings {
+  the_chat();
+  if (!rings) throw new Error("the chat has begun, so the rings are there");
+  return rings;
+}
+
+/** What rings, drawn again after everything that happens to it. */
+export function useRings(): Rings {
+  const here = the_rings();
+  const [, again] = useState(0);
+  useEffect(() => here.watch(() => again((before) => before + 1)), [here]);
   return here;
 }
 

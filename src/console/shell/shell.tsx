@@ -6,6 +6,7 @@ import { Announcer } from "../parts/announce";
 import { ThemeSwitch } from "../parts/theme_switch";
 import { Missing } from "../pages/missing";
 import { go, next_of, to, usePlace } from "./router";
+import { Ringing } from "./ringing";
 import { ROUTES, route_at } from "./routes";
 import { leave, useSession } from "./session";
 
@@ -95,6 +96,7 @@ function Frame({ path, children }: { path: string; children: preact.ComponentChi
       <main id="content" tabIndex={-1}>
         {children}
       </main>
+      <Ringing />
     </div>
   );
 }

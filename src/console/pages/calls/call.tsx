@@ -7,8 +7,8 @@ import { Icon, type IconName } from "../../parts/icon";
 import { Page } from "../../parts/page";
 import { Failed, Loading } from "../../parts/states";
 import { words_of } from "../../parts/words";
-import { the_socket } from "../../shell/live";
-import { go } from "../../shell/router";
+import { the_socket, useRings } from "../../shell/live";
+import { go, usePlace } from "../../shell/router";
 import type { PageProps } from "../../shell/routes";
 import { nova } from "../../shell/session";
 
@@ -22,6 +22,14 @@ const ENDINGS: Record<string, string> = {
   no_keys: "The engine and this browser could not agree on keys.",
   expired: "The connection was away for too long.",
   failed: "The call could not be joined.",
+  ended: "The call is over.",
+};
+
+/** What became of a call that was never answered. */
+const OUTCOMES: Record<string, string> = {
+  missed: "Nobody answered.",
+  declined: "The call was declined.",
+  cancelled: "The call was cancelled.",
 };
 
 export function CallPage({ params }: PageProps) {
@@ -29,11 +37,14 @@ export function CallPage({ params }: PageProps) {
   const [call, set_call] = useState<Call | null>(null);
   const [error, set_error] = useState<unknown>(null);
   const [, again] = useState(0);
+  const news = useRings().in_room(room);
+  // Who called or answered has said already that they come, and how.
+  const asked = usePlace().query.get("join");
 
-  const enter = async () => {
+  const enter = async (how = asked) => {
     set_error(null);
     try {
-      const local = await devices();
+      const local = await devices(how !== "audio");
       const made = nova.calls.call(the_socket(), room);
       made.watch(() => again((before) => before + 1));
       set_call(made);
@@ -43,6 +54,9 @@ export function CallPage({ params }: PageProps) {
       set_error(reason);
     }
   };
+  useEffect(() => {
+    if (asked !== null) void enter(asked);
+  }, []);
   useEffect(() => {
     if (!call) return;
     const leaving = () => void call.leave();
@@ -61,6 +75,7 @@ export function CallPage({ params }: PageProps) {
     );
   }
   if (!call || call.state.name === "idle") {
+    if (asked !== null) return <Page title="Call">{<Loading what="Joining" />}</Page>;
     return (
       <Page title="Call" lead="Your browser will ask for your camera and microphone.">
         <div class="actions">
@@ -73,28 +88,42 @@ export function CallPage({ params }: PageProps) {
   }
   if (call.state.name === "ended") {
     return (
-      <Page title="Call" lead={ENDINGS[call.state.reason] ?? "The call has ended."}>
+      <Page title="Call" lead={(news?.outcome && OUTCOMES[news.outcome]) ?? ENDINGS[call.state.reason] ?? "The call has ended."}>
         <div class="actions">
-          <button type="button" class="primary" onClick={() => void enter()}>
-            Join again
-          </button>
-          <button type="button" onClick={() => go("/calls")}>
-            Other calls
-          </button>
+          {news?.state !== "ended" && (
+            <button type="button" class="primary" onClick={() => void enter()}>
+              Join again
+            </button>
+          )}
+          {news ? (
+            <button type="button" onClick={() => go(`/chat/${news.conversation}`)}>
+              To the conversation
+            </button>
+          ) : (
+            <button type="button" onClick={() => go("/calls")}>
+              Other calls
+            </button>
+          )}
         </div>
       </Page>
     );
   }
   return (
     <Page title={call.title ?? "Call"}>
+      {news?.state === "ringing" && (
+        <p class="soft" role="status">
+          Ringing…
+        </p>
+      )}
       {call.state.name === "joining" ? <Loading what="Joining" /> : <Stage call={call} />}
     </Page>
   );
 }
 
-/** Camera and microphone; without a camera the microphone alone. */
-async function devices(): Promise<MediaStream> {
+/** Camera and microphone; without a camera, or where none is wanted, the microphone alone. */
+async function devices(camera: boolean): Promise<MediaStream> {
   const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  if (!camera) return navigator.mediaDevices.getUserMedia({ audio });
   try {
     return await navigator.mediaDevices.getUserMedia({ audio, video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } } });
   } catch (error) {

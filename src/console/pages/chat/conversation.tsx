@@ -1,13 +1,14 @@
 /** One conversation: its history, what is being said, and the field to say something. */
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { is_muted, type Chat, type Item, type Message, type Talk, type Unsent } from "../../client";
+import { is_muted, type CallNews, type Chat, type Item, type Message, type Talk, type Unsent } from "../../client";
 import { say } from "../../parts/announce";
 import { begins_day, day_words, message_words, name_of, notice_words, title_of, typing_words } from "../../parts/chat_words";
 import { Icon } from "../../parts/icon";
 import { Failed, Loading } from "../../parts/states";
 import { ago, words_of } from "../../parts/words";
-import { moves, to } from "../../shell/router";
+import { the_rings } from "../../shell/live";
+import { go, moves, to } from "../../shell/router";
 import { ConnectionBanner } from "./banner";
 import { Composer, type Aim } from "./composer";
 import { Deleting, Details } from "./details";
@@ -110,6 +111,7 @@ export function Conversation({ chat, id }: { chat: Chat; id: string }) {
             {state_words}
           </p>
         </div>
+        {summary && summary.kind !== "live" && talk.state !== "closed" && <CallButtons id={id} />}
         {summary && talk.state !== "closed" && (
           <button type="button" class="quiet" id="details" aria-label="Details and settings" title="Details and settings" onClick={() => set_shows_details(true)}>
             <Icon name="more" />
@@ -117,6 +119,7 @@ export function Conversation({ chat, id }: { chat: Chat; id: string }) {
         )}
       </header>
       <ConnectionBanner chat={chat} />
+      <RunningCall items={talk.log.items} id={id} />
       {talk.state === "closed" ? (
         <div class="scroll centre">
           <Failed title="You are not in this conversation" words="You left it, were removed from it, or it does not exist." />
@@ -162,6 +165,44 @@ export function Conversation({ chat, id }: { chat: Chat; id: string }) {
       )}
       {shows_details && summary && <Details chat={chat} talk={talk} summary={summary} on_close={() => set_shows_details(false)} />}
     </section>
+  );
+}
+
+/** Calls, or joins the call that goes on. */
+async function call_up(id: string, media: CallNews["media"]): Promise<void> {
+  try {
+    const { room } = await the_rings().start(id, media);
+    go(`/calls/${room}?join=${media}`);
+  } catch (error) {
+    say(words_of(error));
+  }
+}
+
+function CallButtons({ id }: { id: string }) {
+  return (
+    <>
+      <button type="button" class="quiet" aria-label="Voice call" title="Voice call" onClick={() => void call_up(id, "audio")}>
+        <Icon name="call" />
+      </button>
+      <button type="button" class="quiet" aria-label="Video call" title="Video call" onClick={() => void call_up(id, "video")}>
+        <Icon name="camera" />
+      </button>
+    </>
+  );
+}
+
+/** A call that goes on here, for whoever comes later. */
+function RunningCall({ items, id }: { items: readonly Item[]; id: string }) {
+  const last = items.filter((item) => item.what === "notice" && item.kind === "call").at(-1);
+  if (last?.what !== "notice" || last.body["state"] !== "active") return null;
+  return (
+    <p class="running-call" role="status">
+      <Icon name="call" />
+      <span>A call goes on here.</span>
+      <button type="button" class="primary" onClick={() => void call_up(id, last.body["media"] === "audio" ? "audio" : "video")}>
+        Join
+      </button>
+    </p>
   );
 }
 
