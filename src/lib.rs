@@ -27,6 +27,7 @@
 //! | [`ingest`] | the RTMP door: broadcasters |
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
 //! | [`live`] | streams on this node, what their two doors share, and their thumbnails, which child processes make |
+//! | [`ffmpeg`] | FFmpeg as a child process: bounded, spoken to over pipes; why it is no library |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
 //! | [`rtc`] | the UDP door of calls: a media shard, its socket and its thread |
@@ -143,6 +144,7 @@ pub mod conversations;
 pub mod error;
 pub mod events;
 pub mod feeds;
+pub mod ffmpeg;
 pub mod health;
 pub mod identity;
 pub mod ingest;

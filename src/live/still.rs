@@ -1,24 +1,16 @@
-//! A picture of media, made by a child process: no decoder ever runs in the engine.
-//!
-//! The child is the `ffmpeg` program, fed over a pipe and read from another, and not this binary with FFmpeg linked in. Linking
-//! would ask every machine that builds the engine for FFmpeg's headers and libclang, put a minute on each build, tie the binary to
-//! one version of the libraries, and end in the same place: a child process that reads a pipe. The program costs a start of some
-//! tens of milliseconds for each picture, is what distributions keep patched, and may be absent: then there are no pictures.
-//!
-//! What the child gets of the machine is bounded: CPU time, memory, wall time, the bytes of its answer, no network, no environment,
-//! a lower priority than the engine's. What it reads came from a stranger's encoder.
+//! A picture of media, made by a child process: no decoder ever runs in the engine. Why the child is a program and not a library
+//! is told where children are started ([`ffmpeg`](crate::ffmpeg)).
 
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::process::{Pid, Resource, Rlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use crate::ffmpeg::{Bounds, Pipes, Running, StartError};
 
 /// One at a time for the whole process, whoever asks: that is what pictures may cost.
 static AT_ONCE: Semaphore = Semaphore::const_new(1);
@@ -26,16 +18,10 @@ static AT_ONCE: Semaphore = Semaphore::const_new(1);
 const WIDTH_MAX: u32 = 640;
 /// Larger answers are no pictures of this width.
 const JPEG_BYTES_MAX: u64 = 1 << 20;
-/// What the child says when it fails; the first words are the reason.
-const WORDS_BYTES_MAX: u64 = 2 << 10;
 /// From start to picture. One keyframe takes a tenth of a second on a slow machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// CPU time of one child.
-const CPU_S_MAX: u64 = 5;
-/// Address space of one child: several 8K pictures.
-const MEMORY_BYTES_MAX: u64 = 2 << 30;
-/// Media goes before pictures of it.
-const NICENESS: i32 = 10;
+/// Some CPU time, the address space of several 8K pictures, and media goes before pictures of it.
+const BOUNDS: Bounds = Bounds { cpu_s: Some(5), memory_bytes: 2 << 30, niceness: 10 };
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -70,60 +56,25 @@ impl StillError {
 pub async fn of(program: &Path, pieces: &[Bytes]) -> Result<Bytes, StillError> {
     let _turn = AT_ONCE.acquire().await.map_err(|_| StillError::TooSlow)?;
     let scale = format!(r"scale=w=min({WIDTH_MAX}\,iw):h=-2");
-    let mut child = Command::new(program)
-        .env_clear()
-        .args([
-            "-hide_banner",
-            "-loglevel",
-            "error",
-            "-nostdin",
-            "-threads",
-            "1",
-            "-protocol_whitelist",
-            "pipe",
-        ])
-        .args(["-f", "mp4", "-i", "pipe:0", "-map", "0:v:0", "-frames:v", "1", "-vf", &scale])
-        .args(["-c:v", "mjpeg", "-q:v", "5", "-threads", "1", "-f", "image2pipe", "pipe:1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => StillError::NoProgram(program.display().to_string()),
-            _ => StillError::Child(error),
-        })?;
-    restrain(&child);
+    let read =
+        ["-threads", "1", "-f", "mp4", "-i", "pipe:0", "-map", "0:v:0", "-frames:v", "1", "-vf", &scale];
+    let write = ["-c:v", "mjpeg", "-q:v", "5", "-threads", "1", "-f", "image2pipe", "pipe:1"];
+    let (running, pipes) = Running::start(program, [&read[..], &write[..]].concat(), &BOUNDS)?;
     // Dropped when the time has passed, the child is killed.
-    timeout(LIMIT, converse(&mut child, pieces)).await.map_err(|_| StillError::TooSlow)?
+    timeout(LIMIT, converse(running, pipes, pieces)).await.map_err(|_| StillError::TooSlow)?
 }
 
-/// Bounds what the child may use. It was started a moment ago and has read nothing yet: it waits for its input.
-fn restrain(child: &Child) {
-    let Some(pid) = child.id().and_then(|id| Pid::from_raw(id as i32)) else { return };
-    let most = |bound: u64| Rlimit { current: Some(bound), maximum: Some(bound) };
-    let bounds = [
-        (Resource::Cpu, CPU_S_MAX),
-        (Resource::As, MEMORY_BYTES_MAX),
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
-    ];
-    for (resource, bound) in bounds {
-        if let Err(error) = rustix::process::prlimit(Some(pid), resource, most(bound)) {
-            tracing::debug!(%error, "a bound of a child could not be set");
+impl From<StartError> for StillError {
+    fn from(error: StartError) -> StillError {
+        match error {
+            StartError::NoProgram(program) => StillError::NoProgram(program),
+            StartError::Child(error) => StillError::Child(error),
         }
     }
-    if let Err(error) = rustix::process::setpriority_process(Some(pid), NICENESS) {
-        tracing::debug!(%error, "the priority of a child could not be lowered");
-    }
 }
 
-async fn converse(child: &mut Child, pieces: &[Bytes]) -> Result<Bytes, StillError> {
-    let (Some(mut input), Some(output), Some(words)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Err(StillError::Child(io::Error::other("it has no pipes")));
-    };
+async fn converse(running: Running, pipes: Pipes, pieces: &[Bytes]) -> Result<Bytes, StillError> {
+    let Pipes { mut input, output } = pipes;
     let feed = async move {
         for piece in pieces {
             // It stops reading when it has its picture.
@@ -132,22 +83,18 @@ async fn converse(child: &mut Child, pieces: &[Bytes]) -> Result<Bytes, StillErr
             }
         }
     };
-    let (mut jpeg, mut said) = (Vec::new(), Vec::new());
+    let mut jpeg = Vec::new();
     let read = async {
         let mut output = output.take(JPEG_BYTES_MAX + 1);
         // Closed as soon as it is enough: a child that writes on ends, and one that is heard to its end has ended.
         output.read_to_end(&mut jpeg).await
     };
-    let heard = async { words.take(WORDS_BYTES_MAX).read_to_end(&mut said).await };
-    let ((), read, heard) = tokio::join!(feed, read, heard);
+    let ((), read) = tokio::join!(feed, read);
     read?;
-    heard?;
-    let ended = child.wait().await?;
+    let ended = running.ended(LIMIT).await;
     let is_jpeg = jpeg.starts_with(&[0xFF, 0xD8]) && jpeg.len() as u64 <= JPEG_BYTES_MAX;
-    if !ended.success() || !is_jpeg {
-        let said = String::from_utf8_lossy(&said);
-        let first = said.lines().next().unwrap_or("it said nothing");
-        return Err(StillError::NoPicture(format!("{first} ({ended}, {} bytes)", jpeg.len())));
+    if !ended.well || !is_jpeg {
+        return Err(StillError::NoPicture(format!("{} ({} bytes)", ended.words, jpeg.len())));
     }
     Ok(jpeg.into())
 }
