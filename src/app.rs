@@ -249,7 +249,7 @@ impl App {
             config.chat.presence(),
             store.clone(),
             conversations.journal().clone(),
-            blocks,
+            blocks.clone(),
             bus.clone(),
             Arc::clone(&door),
             clock.clone(),
@@ -279,6 +279,7 @@ impl App {
             store: store.clone(),
             bus: bus.clone(),
             told: Arc::new(relay.clone()),
+            blocks: blocks.clone(),
             blocked: relay.hear_blocked(),
             media,
             events,
@@ -362,6 +363,9 @@ impl App {
         let derived = || nodes::url(http_addr, engine.config.http.tls_cert.is_some());
         let url = engine.config.http.node_url.clone().unwrap_or_else(derived);
         let presence = Presence::begin(engine.store.clone(), node, url, engine.clock.clone()).await;
+        if let Some(url) = &engine.config.http.node_public_url {
+            engine.store.node_is_reached_at(node, url).await?;
+        }
         Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded, presence, attending, webhooks })
     }
 
@@ -426,6 +430,7 @@ async fn drain(
     tracing::info!("draining");
     engine.health.drain();
     engine.live.leave();
+    engine.calls.leave();
     let limit = Duration::from_secs(u64::from(engine.config.http.drain_s));
     let politely = async {
         // The server knows nothing of the sockets the WebSocket door has taken over and would end the threads they

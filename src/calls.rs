@@ -1,54 +1,63 @@
 //! Group calls: who is in which room on this node, told over the WebSocket; media goes through [`crate::rtc`].
 //!
 //! [`nova_actors::room`] decides; here it is carried out: the shard is told, everybody in the room hears `room.event`. A room lives in
-//! memory on one node and ends when nobody has been there for a while; who comes back within the lease keeps their place.
+//! memory on one node (`places`) and ends when nobody has been there for a while; who comes back within the lease keeps their place
+//! (`entrance`). Calls of conversations ring, are answered and end (`life`); each has a room of its own.
+//!
+//! A client goes to the node its room is on, so signalling crosses no bus: when that node dies, so do the sockets of everybody in its
+//! rooms, and they come back at once, to wherever the room is opened next.
 //!
 //! Nothing is awaited under the lock, so every request is a few microseconds of it.
 
+mod entrance;
 mod life;
+mod places;
 mod signalling;
+mod turn;
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use nova_actors::call::{Call, Emptied};
+use nova_actors::call::Emptied;
 use nova_actors::clock::Clock;
-use nova_actors::id::{CallId, NodeId, RoomId, SessionId, UserId};
+use nova_actors::id::{CallId, ConversationId, DeviceId, NodeId, RoomId, SessionId, UserId};
 use nova_actors::port::Bus;
 use nova_actors::room::{Participant, ParticipantId, Room, TrackId};
 use nova_media::sfu::{Event, MemberId};
 use serde_json::{Map, Value, json};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
 
 use crate::chat::Door;
 use crate::chat::encoded::Class;
 use crate::chat::goodbye::Goodbye;
+use crate::chat::limits::{Meter, Rate};
 use crate::chat::seam::{Deciders, DeviceHandle, Hearing, Opening, Topic, Welcome};
 use crate::chat::wire::{self, FromDevice, Push};
 use crate::config::RtcConfig;
+use crate::conversations::blocks::Blocks;
 use crate::conversations::relay::Blocked;
 use crate::journal::Committed;
 use crate::rtc::Media;
-use crate::store::Store;
+use crate::store::rooms::{Kept, ROOMS_PER_USER_MAX};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Rooms of one node; each is a few hundred bytes. When full, new ones are answered 503.
 const ROOMS_MAX: usize = 10_000;
-/// Rooms one user may have at a time.
-const ROOMS_PER_USER_MAX: usize = 20;
+/// How often one user may ask to come into rooms: once a second, and so many times at once.
+const JOIN_BURST: u32 = 20;
+/// Users whose joins are counted. When full the one not seen for longest is forgotten, which lets them in anew.
+const JOINERS_MAX: usize = 65_536;
 /// How often leases and empty rooms are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a room cannot be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RoomError {
-    /// This node has as many as it can.
-    #[error("this node holds as many rooms as it can")]
-    Overloaded,
     /// This user has as many as may be.
     #[error("you have {ROOMS_PER_USER_MAX} rooms, which is as many as may be; delete one first")]
     TooMany,
@@ -58,6 +67,9 @@ pub enum RoomError {
     /// It is somebody else's.
     #[error("only who made a room may delete it")]
     NotYours,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A room as REST shows it.
@@ -69,10 +81,31 @@ pub struct Shown {
     pub owner: UserId,
     /// What it is about.
     pub title: Option<String>,
+    /// Only members of this conversation come in.
+    pub conversation: Option<ConversationId>,
     /// Whether nobody may come any more.
     pub locked: bool,
+    /// Whether newcomers wait until a host lets them in.
+    pub lobby: bool,
+    /// How many may be there.
+    pub participants_max: usize,
     /// How many are there.
     pub participants: usize,
+}
+
+/// A room to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRoom {
+    /// Who makes it.
+    pub owner: UserId,
+    /// What it is about.
+    pub title: Option<String>,
+    /// Only members of this conversation come in; the owner has to be one.
+    pub conversation: Option<ConversationId>,
+    /// Whether newcomers wait until a host lets them in.
+    pub lobby: bool,
+    /// How many may be there; at most what is configured.
+    pub participants_max: Option<u32>,
 }
 
 /// The calls of a node. Cheap to clone.
@@ -89,6 +122,8 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     /// Hears what calls write into conversations.
     pub told: Arc<dyn Committed>,
+    /// Who does not see whom.
+    pub blocks: Blocks,
     /// Says between whom a block came or went.
     pub blocked: broadcast::Receiver<Blocked>,
     /// The shard.
@@ -113,6 +148,13 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     participants_max: usize,
+    turn: Option<turn::Turn>,
+    blocks: Blocks,
+    join_rate: Option<Rate>,
+    joins: quick_cache::sync::Cache<UserId, Arc<Meter>>,
+    started: Instant,
+    leaving: AtomicBool,
+    left: Notify,
     next_track: AtomicU64,
     rooms: Mutex<Rooms>,
 }
@@ -124,6 +166,8 @@ struct Rooms {
     seats: HashMap<Seat, Held>,
     by_member: HashMap<MemberId, Seat>,
     by_session: HashMap<SessionId, Seat>,
+    /// Who waits to be let in, and where.
+    waiting: HashMap<SessionId, RoomId>,
 }
 
 /// A participant of a room.
@@ -135,6 +179,8 @@ struct Held {
     member: Option<MemberId>,
     /// The m-line of each track.
     mids: HashMap<TrackId, String>,
+    /// Which track is in which slot, as the shard last said.
+    slots: BTreeMap<String, Option<TrackId>>,
     /// When it asked to join; taken when its media is connected.
     asked: Option<Instant>,
 }
@@ -142,7 +188,7 @@ struct Held {
 impl Calls {
     /// Calls over the shard, on the current runtime.
     pub fn start(config: &RtcConfig, parts: Parts) -> Calls {
-        let Parts { node, store, bus, told, blocked, media, events, door, clock, metrics } = parts;
+        let Parts { node, store, bus, told, blocks, blocked, media, events, door, clock, metrics } = parts;
         let calls = Calls(Arc::new(Inner {
             node,
             store,
@@ -150,9 +196,16 @@ impl Calls {
             told,
             media,
             door,
+            started: clock.instant(),
             clock,
             metrics,
             participants_max: config.rtc_participants_max as usize,
+            turn: turn::Turn::new(config),
+            blocks,
+            join_rate: Rate::new(1, JOIN_BURST),
+            joins: quick_cache::sync::Cache::new(JOINERS_MAX),
+            leaving: AtomicBool::new(false),
+            left: Notify::new(),
             next_track: AtomicU64::new(1),
             rooms: Mutex::default(),
         }));
@@ -160,51 +213,73 @@ impl Calls {
         tokio::spawn(sweep(Arc::downgrade(&calls.0)));
         tokio::spawn(life::look_after(Arc::downgrade(&calls.0)));
         tokio::spawn(life::hear(Arc::downgrade(&calls.0), bus));
+        tokio::spawn(places::hold_lease(Arc::downgrade(&calls.0)));
         tokio::spawn(life::look_at_blocks(Arc::downgrade(&calls.0), blocked));
         calls
     }
 
-    /// A new room.
-    pub fn create(&self, owner: UserId, title: Option<String>) -> Result<Shown, RoomError> {
+    /// A new room. It is opened by whoever comes first, on the node they come to.
+    pub async fn create(&self, room: NewRoom) -> Result<Shown, RoomError> {
+        let NewRoom { owner, title, conversation, lobby, participants_max } = room;
         let inner = &self.0;
-        let mut rooms = inner.lock();
-        if rooms.rooms.len() >= ROOMS_MAX {
-            return Err(RoomError::Overloaded);
+        let now = inner.clock.now();
+        let most = inner.participants_max;
+        let kept = Kept {
+            id: RoomId::new(now),
+            owner,
+            title,
+            conversation,
+            call: None,
+            is_direct: false,
+            participants_max: participants_max.map_or(most, |wanted| most.min(wanted as usize)),
+            has_lobby: lobby,
+            is_locked: false,
+            removed: Vec::new(),
+            node: None,
+            participants: 0,
+        };
+        match inner.store.make_room(&kept, now).await? {
+            true => Ok(show(kept)),
+            false => Err(RoomError::TooMany),
         }
-        if rooms.rooms.values().filter(|room| room.owner == owner).count() >= ROOMS_PER_USER_MAX {
-            return Err(RoomError::TooMany);
-        }
-        let id = RoomId::new(inner.clock.now());
-        let room = Room::new(id, owner, title, inner.participants_max, inner.clock.instant());
-        let shown = show(&room);
-        rooms.rooms.insert(id, room);
-        inner.count(&rooms);
-        Ok(shown)
     }
 
     /// A room.
-    pub fn room(&self, id: RoomId) -> Result<Shown, RoomError> {
-        self.0.lock().rooms.get(&id).map(show).ok_or(RoomError::NotFound)
+    pub async fn room(&self, id: RoomId) -> Result<Shown, RoomError> {
+        let mut shown = show(self.0.store.room(id).await?.ok_or(RoomError::NotFound)?);
+        if let Some(room) = self.0.lock().rooms.get(&id) {
+            shown.participants = room.participants().count();
+        }
+        Ok(shown)
     }
 
-    /// Ends a room; everybody in it hears so.
+    /// Ends a room, wherever it is; everybody in it hears so.
     pub async fn delete(&self, id: RoomId, by: UserId) -> Result<(), RoomError> {
-        let owner = self.room(id)?.owner;
-        if owner != by {
+        if self.room(id).await?.owner != by {
             return Err(RoomError::NotYours);
         }
-        self.0.close(id, "deleted").await;
+        self.0.store.drop_room(id).await?;
+        self.0.end_everywhere(id, "deleted").await;
         Ok(())
+    }
+
+    /// This node leaves: its rooms may be opened elsewhere, and what happens in them here means nothing any more.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::SeqCst);
+        self.0.left.notify_one();
     }
 }
 
-fn show(room: &Room) -> Shown {
+fn show(room: Kept) -> Shown {
     Shown {
         id: room.id,
         owner: room.owner,
-        title: room.title.clone(),
-        locked: room.locked,
-        participants: room.participants().count(),
+        title: room.title,
+        conversation: room.conversation,
+        locked: room.is_locked,
+        lobby: room.has_lobby,
+        participants_max: room.participants_max,
+        participants: room.participants,
     }
 }
 
@@ -227,10 +302,23 @@ impl Inner {
         self.metrics.rtc_rooms.set(i64::try_from(rooms.rooms.len()).unwrap_or(i64::MAX));
     }
 
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    fn ice_servers(&self, user: UserId) -> Value {
+        let server = self.turn.as_ref().map(|turn| turn.server_for(user, self.clock.now()));
+        Value::Array(server.into_iter().collect())
+    }
+
     /// Tells one participant. A device that is away, or too busy to be told, asks for the room's state when it comes back.
     fn push(&self, to: &Participant, message: Map<String, Value>) {
-        let device = self.door.get().and_then(|door| door.device(to.user, to.device));
-        let there = device.filter(|device| device.session() == to.session);
+        self.push_to(to.user, to.device, to.session, message);
+    }
+
+    fn push_to(&self, user: UserId, device: DeviceId, session: SessionId, message: Map<String, Value>) {
+        let device = self.door.get().and_then(|door| door.device(user, device));
+        let there = device.filter(|device| device.session() == session);
         if let Some(device) = there {
             let _ = device.try_push(Class::Durable, None, wire::push(&Push::Other(message)));
         }
@@ -243,15 +331,6 @@ impl Inner {
         }
     }
 
-    /// Opens the room of a call that begins.
-    fn open_call(&self, call: &Call) {
-        let mut rooms = self.lock();
-        let mut room = Room::new(call.room, call.caller, None, self.participants_max, self.clock.instant());
-        room.bound = Some(life::bound(call));
-        rooms.rooms.insert(call.room, room);
-        self.count(&rooms);
-    }
-
     /// Ends a room, when it is here; everybody in it hears so.
     async fn close(&self, id: RoomId, reason: &str) {
         let (people, members) = {
@@ -259,6 +338,11 @@ impl Inner {
             let Some(room) = rooms.rooms.remove(&id) else { return };
             let people: Vec<Participant> = room.participants().cloned().collect();
             let members: Vec<_> = people.iter().filter_map(|one| rooms.give_up((id, one.id))).collect();
+            for guest in room.waiting() {
+                rooms.waiting.remove(&guest.session);
+                let words = event(id, "closed", json!({ "reason": reason }));
+                self.push_to(guest.user, guest.device, guest.session, words);
+            }
             self.count(&rooms);
             (people, members)
         };
@@ -272,7 +356,12 @@ impl Inner {
 
     /// A participant leaves for a reason, and everybody hears so. A call nobody is left in is over.
     async fn leave(&self, seat: Seat, reason: &str) {
-        if let Some(call) = self.take_out(seat, reason).await {
+        let call = self.take_out(seat, reason).await;
+        // On a node that leaves, people are on their way to another.
+        if let Some(call) = call.filter(|_| !self.is_leaving()) {
+            if !self.is_own(seat.0).await {
+                return self.close(seat.0, "moved").await;
+            }
             let how = if reason == "left" { Emptied::Left } else { Emptied::Lost };
             self.emptied(call, how).await;
         }
@@ -330,6 +419,13 @@ impl Inner {
                 }
             }
             Event::Slots(member, slots) => {
+                {
+                    let mut rooms = self.lock();
+                    let seat = rooms.by_member.get(&member).copied();
+                    if let Some(held) = seat.and_then(|seat| rooms.seats.get_mut(&seat)) {
+                        held.slots.extend(slots.iter().cloned());
+                    }
+                }
                 let slots: Vec<Value> =
                     slots.into_iter().map(|(mid, track)| json!({ "mid": mid, "track": track })).collect();
                 self.tell_member(member, "slots", json!({ "slots": slots }));
@@ -394,14 +490,22 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
         let now = inner.clock.instant();
-        let expired: Vec<Seat> = {
+        let (expired, forgotten): (Vec<Seat>, Vec<RoomId>) = {
             let mut rooms = inner.lock();
-            rooms.rooms.retain(|_, room| !room.is_forgotten(now));
+            let forgotten = rooms.rooms.values().filter(|room| room.is_forgotten(now)).map(|room| room.id);
+            let forgotten: Vec<RoomId> = forgotten.collect();
+            rooms.rooms.retain(|id, _| !forgotten.contains(id));
             inner.count(&rooms);
             let seats =
                 rooms.rooms.values().flat_map(|room| room.expired(now).into_iter().map(|id| (room.id, id)));
-            seats.collect()
+            (seats.collect(), forgotten)
         };
+        for room in forgotten {
+            if let Err(error) = inner.store.drop_room(room).await {
+                // It is forgotten with those nobody has used for long.
+                tracing::warn!(%room, %error, "a room that has ended is still kept");
+            }
+        }
         for seat in expired {
             inner.leave(seat, "expired").await;
         }
@@ -453,8 +557,21 @@ impl<D: Deciders> Deciders for WithCalls<D> {
 }
 
 impl Inner {
+    /// Somebody waits no longer to be let in; says whether they did.
+    fn stop_waiting(&self, session: SessionId) -> bool {
+        let mut rooms = self.lock();
+        let Some(room) = rooms.waiting.remove(&session) else { return false };
+        if let Some(room) = rooms.rooms.get_mut(&room)
+            && room.give_up_waiting(session).is_some()
+        {
+            self.tell_hosts(room);
+        }
+        true
+    }
+
     /// The socket of a device has closed: its lease begins.
     fn gone(&self, device: &DeviceHandle) {
+        self.stop_waiting(device.session());
         let mut rooms = self.lock();
         if let Some((id, participant)) = rooms.by_session.remove(&device.session())
             && let Some(room) = rooms.rooms.get_mut(&id)

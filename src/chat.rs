@@ -77,6 +77,8 @@ pub struct Door(Arc<Shared>);
 struct Shared {
     config: ChatConfig,
     origins: Vec<String>,
+    /// Where clients reach the other nodes; a page of theirs may connect here too.
+    nodes: RwLock<Vec<String>>,
     trusted_proxies: Vec<ipnet::IpNet>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -114,7 +116,8 @@ impl Door {
         let files = limits::raise_open_files();
         let by_files = usize::try_from(files - files / FILES_FOR_OTHERS).unwrap_or(usize::MAX);
         let by_config = http.connections_max as usize * http.worker_count();
-        let origins = http.cors_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect();
+        let origins = http.cors_origins.iter().chain(&http.public_url);
+        let origins = origins.map(|origin| origin.to_ascii_lowercase()).collect();
         Door(Arc::new(Shared {
             connect_rate: Rate::new(config.ws_connects_per_s, CONNECT_BURST_S),
             address_rate: Rate::new(config.ws_ip_connects_per_s, CONNECT_BURST_S),
@@ -122,6 +125,7 @@ impl Door {
             user_request_rate: Rate::new(config.ws_user_requests_per_s, REQUEST_BURST_S),
             config: config.clone(),
             origins,
+            nodes: RwLock::default(),
             trusted_proxies: http.trusted_proxies.clone(),
             random: AtomicU64::new(clock.now().unix_timestamp_nanos() as u64),
             clock,
@@ -149,6 +153,17 @@ impl Door {
             shared.tick = tick;
         }
         self
+    }
+
+    /// Where clients reach the nodes there are: pages of theirs may connect here.
+    pub fn meet(&self, urls: Vec<String>) {
+        let urls = urls.into_iter().map(|url| url.to_ascii_lowercase()).collect();
+        *self.0.nodes.write().unwrap_or_else(PoisonError::into_inner) = urls;
+    }
+
+    /// Where clients reach the nodes there are, as this one last heard.
+    pub fn nodes(&self) -> Vec<String> {
+        self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn hub(&self) -> Rc<Hub> {
@@ -267,6 +282,7 @@ impl Shared {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let own = origin.split_once("://").map(|(_, authority)| authority);
         self.origins.contains(&origin)
+            || self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains(&origin)
             || (own.is_some() && own == host.map(str::to_ascii_lowercase).as_deref())
     }
 

@@ -96,6 +96,11 @@ pub struct HttpConfig {
     #[arg(long, env = "NOVA_NODE_URL", value_name = "URL", value_parser = parse_origin_url)]
     pub node_url: Option<String>,
 
+    /// The address clients reach this very node under, not one that leads to any of them: who joins a call on another node is sent
+    /// there; default: `node_url`.
+    #[arg(long, env = "NOVA_NODE_PUBLIC_URL", value_name = "URL", value_parser = parse_origin_url)]
+    pub node_public_url: Option<String>,
+
     /// Origins whose pages may call the API from a browser (comma-separated, exact: `https://app.example`).
     #[arg(long, env = "NOVA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = parse_origin_url)]
     pub cors_origins: Vec<String>,
@@ -375,6 +380,15 @@ pub struct RtcConfig {
     /// `0.0.0.0` and `[::]` the address this machine reaches others from.
     #[arg(long, env = "NOVA_RTC_PUBLIC_IP", value_name = "IPS", value_delimiter = ',')]
     pub rtc_public_ip: Vec<std::net::IpAddr>,
+
+    /// TURN servers for clients whose network lets no UDP through (comma-separated, `turn:turn.example:3478?transport=tcp`); they share
+    /// `turn_secret` with the engine, as coturn's `use-auth-secret` has it.
+    #[arg(long, env = "NOVA_TURN_URLS", value_name = "URLS", value_delimiter = ',', requires = "turn_secret", value_parser = parse_turn_url)]
+    pub turn_urls: Vec<String>,
+
+    /// Secret the TURN servers know clients by: their `static-auth-secret`.
+    #[arg(long, env = "NOVA_TURN_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub turn_secret: Option<Secret>,
 
     /// Participants of one room; more are refused.
     #[arg(long, env = "NOVA_RTC_PARTICIPANTS_MAX", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]

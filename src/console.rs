@@ -19,6 +19,7 @@ use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde_json::json;
 
+use crate::app::Engine;
 use crate::error::Code;
 
 /// One file of the console, as it is and as it travels.
@@ -112,7 +113,25 @@ fn page(request: &HttpRequest, name: &str) -> HttpResponse {
     ] {
         response.headers_mut().insert(name, header::HeaderValue::from_static(value));
     }
+    // A call may be on another node, and the page goes there.
+    let nodes = request.app_data::<web::Data<Engine>>().map(|engine| engine.chat.nodes()).unwrap_or_default();
+    if let Some(policy) = policy_with(&nodes) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
     response
+}
+
+/// The policy, when it lets the page connect to other nodes too.
+fn policy_with(nodes: &[String]) -> Option<header::HeaderValue> {
+    if nodes.is_empty() {
+        return None;
+    }
+    // `http://…` is `ws://…` there, and `https://…` is `wss://…`.
+    let sockets: String =
+        nodes.iter().filter_map(|url| Some(format!(" ws{}", url.strip_prefix("http")?))).collect();
+    let policy =
+        CONTENT_SECURITY_POLICY.replace("connect-src 'self'", &format!("connect-src 'self'{sockets}"));
+    policy.parse().ok()
 }
 
 fn find(path: &str) -> Option<&'static File> {

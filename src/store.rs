@@ -21,6 +21,7 @@ mod migrations;
 pub mod nodes;
 pub mod posts;
 pub mod recordings;
+pub mod rooms;
 pub mod sessions;
 pub mod sightings;
 pub mod signing_keys;

@@ -16,6 +16,10 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const EMPTY_KEPT: Duration = Duration::from_secs(600);
 /// Tracks of one participant: microphone, camera, screen and its sound.
 pub const TRACKS_MAX: usize = 4;
+/// Devices of one user in one room.
+pub const DEVICES_MAX: usize = 4;
+/// People who may wait to be let in. When full, whoever comes next is told that the room is full.
+pub const WAITING_MAX: usize = 50;
 
 /// One participant of a room, by number; numbers are not used again.
 pub type ParticipantId = u32;
@@ -58,6 +62,12 @@ pub enum Refusal {
     /// They were taken out.
     #[error("you were removed from this room")]
     Removed,
+    /// A host has to let them in first.
+    #[error("a host has to let you in first")]
+    Waits,
+    /// As many devices of theirs as may be are there.
+    #[error("four of your devices are in this room, which is as many as may be")]
+    TooManyDevices,
     /// Not in the room, or not any more.
     #[error("this participant is not in the room")]
     NotHere,
@@ -143,11 +153,17 @@ pub struct Room {
     pub locked: bool,
     /// What it is for.
     pub bound: Option<Bound>,
+    /// Newcomers wait until a host lets them in.
+    pub has_lobby: bool,
+    /// How many may be there.
+    pub participants_max: usize,
+    /// Whom a host has taken out.
+    pub removed: Vec<UserId>,
     participants: BTreeMap<ParticipantId, Participant>,
     tracks: BTreeMap<TrackId, Track>,
-    removed: Vec<UserId>,
+    waiting: Vec<Guest>,
+    admitted: Vec<UserId>,
     next: ParticipantId,
-    participants_max: usize,
     empty_since: Option<Instant>,
 }
 
@@ -166,11 +182,14 @@ impl Room {
             title,
             locked: false,
             bound: None,
+            has_lobby: false,
+            participants_max,
+            removed: Vec::new(),
             participants: BTreeMap::new(),
             tracks: BTreeMap::new(),
-            removed: Vec::new(),
+            waiting: Vec::new(),
+            admitted: Vec::new(),
             next: 1,
-            participants_max,
             empty_since: Some(now),
         }
     }
@@ -196,7 +215,7 @@ impl Room {
         guest: Guest,
         now: Instant,
     ) -> Result<(ParticipantId, Option<Participant>), Refusal> {
-        let Guest { user, device, session, name } = guest;
+        let Guest { user, device, .. } = guest;
         let before = self.participants.values().find(|one| one.device == device).map(|one| one.id);
         let is_owner = user == self.owner;
         if self.removed.contains(&user) && !is_owner {
@@ -206,10 +225,18 @@ impl Room {
             if self.locked && !is_owner {
                 return Err(Refusal::Locked);
             }
+            let theirs = self.participants.values().filter(|one| one.user == user).count();
+            if theirs >= DEVICES_MAX {
+                return Err(Refusal::TooManyDevices);
+            }
             if self.participants.len() >= self.participants_max {
                 return Err(Refusal::Full);
             }
+            if self.has_lobby && !is_owner && theirs == 0 && !self.admitted.contains(&user) {
+                return Err(self.wait(guest));
+            }
         }
+        let Guest { session, name, .. } = guest;
         let replaced = before.and_then(|before| self.leave(before, now));
         let id = self.next;
         self.next += 1;
@@ -220,6 +247,63 @@ impl Room {
         self.participants.insert(id, participant);
         self.empty_since = None;
         Ok((id, replaced))
+    }
+
+    /// Somebody waits for a host; asking again from the same device is waiting once.
+    fn wait(&mut self, guest: Guest) -> Refusal {
+        self.waiting.retain(|one| one.device != guest.device);
+        if self.waiting.len() >= WAITING_MAX {
+            return Refusal::Full;
+        }
+        self.waiting.push(guest);
+        Refusal::Waits
+    }
+
+    /// Who waits, in the order they came.
+    pub fn waiting(&self) -> &[Guest] {
+        &self.waiting
+    }
+
+    /// The host lets somebody in, or not; gives their devices that wait, to be told. Who was let in stays so.
+    pub fn admit(&mut self, by: ParticipantId, user: UserId, yes: bool) -> Result<Vec<Guest>, Refusal> {
+        self.host(by)?;
+        let guests: Vec<Guest> = self.waiting.extract_if(.., |one| one.user == user).collect();
+        if guests.is_empty() {
+            return Err(Refusal::NotHere);
+        }
+        if yes {
+            self.admitted.push(user);
+        }
+        Ok(guests)
+    }
+
+    /// Newcomers wait from now on, or do not; gives those who wait no longer.
+    pub fn set_lobby(&mut self, by: ParticipantId, on: bool) -> Result<Vec<Guest>, Refusal> {
+        self.host(by)?;
+        self.has_lobby = on;
+        if on {
+            return Ok(Vec::new());
+        }
+        Ok(std::mem::take(&mut self.waiting))
+    }
+
+    /// Somebody waits no longer: their device is gone. Says whether they did.
+    pub fn give_up_waiting(&mut self, session: SessionId) -> Option<Guest> {
+        let at = self.waiting.iter().position(|one| one.session == session)?;
+        Some(self.waiting.remove(at))
+    }
+
+    /// The same device over another connection: it keeps its place and what it publishes.
+    pub fn resume(
+        &mut self,
+        id: ParticipantId,
+        device: DeviceId,
+        session: SessionId,
+    ) -> Result<SessionId, Refusal> {
+        let participant = self.participants.get_mut(&id).filter(|one| one.device == device);
+        let participant = participant.ok_or(Refusal::NotHere)?;
+        participant.away_since = None;
+        Ok(std::mem::replace(&mut participant.session, session))
     }
 
     /// Somebody leaves, and what they published with them.
@@ -413,6 +497,49 @@ mod tests {
         room.remove(host, other).unwrap();
         room.leave(other, Instant::now());
         assert_eq!(room.join(bo, Instant::now()), Err(Refusal::Removed));
+    }
+
+    #[test]
+    fn newcomers_wait_until_the_host_lets_them_in() {
+        let (mut room, owner) = room(9);
+        room.has_lobby = true;
+        let (host, _) = room.join(guest(owner), Instant::now()).unwrap();
+        let (bo, cy) = (guest(UserId::generate()), guest(UserId::generate()));
+        for one in [&bo, &bo, &cy] {
+            assert_eq!(room.join((*one).clone(), Instant::now()), Err(Refusal::Waits));
+        }
+        assert_eq!(room.waiting(), [bo.clone(), cy.clone()], "asking twice is waiting once");
+        assert_eq!(room.admit(host, bo.user, true).unwrap(), [bo.clone()]);
+        assert_eq!(room.admit(host, bo.user, true), Err(Refusal::NotHere));
+        let (bos, _) = room.join(bo.clone(), Instant::now()).unwrap();
+        assert_eq!(room.admit(bos, cy.user, true), Err(Refusal::RoleTooLow), "only hosts let in");
+        assert_eq!(room.admit(host, cy.user, false).unwrap(), [cy.clone()]);
+        assert_eq!(room.join(cy.clone(), Instant::now()), Err(Refusal::Waits));
+        assert_eq!(room.set_lobby(host, false).unwrap(), [cy.clone()]);
+        room.join(cy, Instant::now()).unwrap();
+        room.has_lobby = true;
+        for _ in 0..WAITING_MAX {
+            assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Waits));
+        }
+        assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn who_comes_back_over_another_connection_keeps_the_place() {
+        let (mut room, owner) = room(9);
+        let ann = guest(owner);
+        let (id, _) = room.join(ann.clone(), Instant::now()).unwrap();
+        room.publish(id, 1, Source::Camera, false).unwrap();
+        room.reach(id, None, Instant::now());
+        let other = SessionId::generate();
+        assert_eq!(room.resume(id, DeviceId::generate(), other), Err(Refusal::NotHere), "another's place");
+        assert_eq!(room.resume(id, ann.device, other), Ok(ann.session));
+        assert!(room.expired(Instant::now() + LEASE).is_empty());
+        assert_eq!(room.tracks().count(), 1);
+        for _ in 1..DEVICES_MAX {
+            room.join(guest(owner), Instant::now()).unwrap();
+        }
+        assert_eq!(room.join(guest(owner), Instant::now()), Err(Refusal::TooManyDevices));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::time::Duration;
 use nova_actors::call::{Call, Changed, Emptied, Media, Refusal as CallRefusal, State};
 use nova_actors::id::{CallId, ConversationId, NodeId, RoomId, UserId};
 use nova_actors::port::{self, Bus, BusEvent};
-use nova_actors::room::Bound;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
@@ -18,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::signalling::{Answered, because, fields};
-use super::{Calls, Inner};
+use super::{Calls, Inner, Seat};
 use crate::chat::encoded::Class;
 use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{self, Answer, Push, RoomRequest, rfc3339_ms};
@@ -29,7 +28,7 @@ use crate::store::calls::{CallError, Done, Started};
 
 /// How often this node looks for calls that are over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it says which calls go on in its rooms, in looks.
+/// How often it says which rooms and calls go on here, in looks.
 const VOUCH_EVERY: u32 = 5;
 /// A call no node has vouched for in so long is over: its node died, and nobody has opened its room elsewhere.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
@@ -63,9 +62,10 @@ struct Which {
 struct Told {
     node: NodeId,
     users: Vec<UserId>,
-    /// The room to be closed, when the call is over.
-    over: Option<RoomId>,
-    message: Map<String, Value>,
+    /// The room to be closed, and why.
+    over: Option<(RoomId, String)>,
+    /// What devices are told.
+    message: Option<Map<String, Value>>,
 }
 
 fn topic() -> port::Topic {
@@ -107,10 +107,14 @@ impl Calls {
             MediaName::Video => Media::Video,
         };
         let now = inner.clock.now();
-        let started = inner.store.start_call(start.conversation, device.user(), media, now).await;
+        if inner.is_leaving() {
+            return Err(Code::Draining.into());
+        }
+        let room = (inner.node, inner.participants_max);
+        let started = inner.store.start_call(start.conversation, device.user(), media, room, now).await;
         let call = match started.map_err(|error| refused(&ApiError::from(error)))? {
-            Started::New(call, entry) => {
-                inner.open_call(&call);
+            Started::New(call, room, entry) => {
+                inner.open(room)?;
                 inner.told.committed(vec![Arc::new(entry)]);
                 inner.tell_call(&call).await;
                 *call
@@ -147,8 +151,18 @@ impl Inner {
     /// Whether somebody may come into a room: into one of a conversation its members. Who comes into the room of a call that rings for
     /// them has answered it.
     pub(super) async fn let_in(&self, room: RoomId, device: &DeviceHandle) -> Result<(), Refusal> {
-        let bound = self.lock().rooms.get(&room).ok_or(Code::NotFound)?.bound;
-        let Some(bound) = bound else { return Ok(()) };
+        let (owner, bound) = {
+            let rooms = self.lock();
+            let room = rooms.rooms.get(&room).ok_or(Code::NotFound)?;
+            (room.owner, room.bound)
+        };
+        let Some(bound) = bound else {
+            let blocks = self.blocks.of(device.user()).await.map_err(|error| refused(&error.into()))?;
+            if blocks.contains(&owner) {
+                return Err(because(Code::Unreachable, "who made this room cannot be reached by you"));
+            }
+            return Ok(());
+        };
         let role = self.store.role(bound.conversation, device.user()).await;
         if role.map_err(|error| refused(&ApiError::from(error)))?.is_none() {
             return Err(Code::NotAMember.into());
@@ -221,13 +235,26 @@ impl Inner {
         let told = Told {
             node: self.node,
             users: call.told(),
-            over: call.state.outcome().map(|_| call.room),
-            message: show("call", call),
+            over: call.state.outcome().map(|_| (call.room, "ended".to_owned())),
+            message: Some(show("call", call)),
         };
-        self.push_call(&told.users, &told.message);
-        let payload = serde_json::to_vec(&told).expect("what is told is texts and ids");
+        if let Some(message) = &told.message {
+            self.push_call(&told.users, message);
+        }
+        self.tell_nodes(&told).await;
+    }
+
+    /// Ends a room on whichever node it is.
+    pub(super) async fn end_everywhere(&self, room: RoomId, reason: &str) {
+        self.close(room, reason).await;
+        let over = Some((room, reason.to_owned()));
+        self.tell_nodes(&Told { node: self.node, users: Vec::new(), over, message: None }).await;
+    }
+
+    async fn tell_nodes(&self, told: &Told) {
+        let payload = serde_json::to_vec(told).expect("what is told is texts and ids");
         if let Err(error) = self.bus.publish(&topic(), payload.into()).await {
-            // Devices of other nodes stop ringing by the entry, or by the time that was told with the ring.
+            // Devices of other nodes stop ringing by the entry, or by the time that was told with the ring; vouching finds what has ended.
             tracing::warn!(%error, "the other nodes do not hear of a call");
         }
     }
@@ -242,6 +269,9 @@ impl Inner {
 
     /// Looks for calls that are over, here or anywhere; vouches for those that go on in this node's rooms.
     async fn look(&self, vouch: bool) {
+        if self.is_leaving() {
+            return;
+        }
         let abandoned: Vec<CallId> = {
             let (rooms, now) = (self.lock(), self.clock.instant());
             rooms.rooms.values().filter_map(|room| room.abandoned_call(now)).collect()
@@ -268,6 +298,8 @@ impl Inner {
         }
         if vouch {
             self.vouch().await;
+            self.vouch_for_rooms().await;
+            self.meet_nodes().await;
         }
     }
 
@@ -292,8 +324,38 @@ impl Inner {
         }
     }
 
+    /// Lets pages of the other nodes connect here: a client comes to where its room is.
+    async fn meet_nodes(&self) {
+        let Some(door) = self.door.get() else { return };
+        match self.store.node_addresses(self.clock.now()).await {
+            Ok(nodes) => door.meet(nodes.into_iter().map(|(_, url)| url).collect()),
+            Err(error) => tracing::debug!(%error, "the other nodes are not known"),
+        }
+    }
+
     /// A block came between two people: what they have between them is over.
     async fn blocked(&self, pair: Blocked) {
+        let owned: Vec<(UserId, Seat, UserId)> = {
+            let rooms = self.lock();
+            let open = rooms.rooms.values().filter(|room| room.bound.is_none());
+            let seats = open.flat_map(|room| {
+                room.participants().map(|one| (room.owner, (room.id, one.id), one.user)).collect::<Vec<_>>()
+            });
+            let concerns = |owner: UserId, user: UserId| match pair {
+                Some((one, other)) => (owner, user) == (one, other) || (owner, user) == (other, one),
+                None => owner != user,
+            };
+            seats.filter(|(owner, _, user)| concerns(*owner, *user)).collect()
+        };
+        for (owner, seat, user) in owned {
+            match self.blocks.of(user).await {
+                Ok(blocks) if blocks.contains(&owner) => self.leave(seat, "blocked").await,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known whether somebody may stay in a room; they do")
+                }
+            }
+        }
         match self.store.blocked_calls(pair).await {
             Ok(calls) => {
                 for call in calls {
@@ -311,16 +373,13 @@ impl Inner {
         if node == self.node {
             return;
         }
-        self.push_call(&users, &message);
-        if let Some(room) = over {
-            self.close(room, "ended").await;
+        if let Some(message) = message {
+            self.push_call(&users, &message);
+        }
+        if let Some((room, reason)) = over {
+            self.close(room, &reason).await;
         }
     }
-}
-
-/// What a room of a call is bound to.
-pub(super) fn bound(call: &Call) -> Bound {
-    Bound { conversation: call.conversation, call: Some(call.id), is_direct: call.is_direct }
 }
 
 /// A call as it is told: `{type, call, conversation, room, caller, media, state, …}`.

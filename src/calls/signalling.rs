@@ -3,34 +3,22 @@
 use std::sync::atomic::Ordering;
 
 use nova_actors::id::RoomId;
-use nova_actors::room::{self, Guest, Participant, ParticipantId, Role, Room, Source, Track, TrackId};
+use nova_actors::room::{self, Participant, ParticipantId, Role, Room, Source, Track, TrackId};
 use nova_media::sdp::Offer;
 use nova_media::sfu::{self, MemberId, SfuError, Want};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Calls, Held, Seat, event};
+use super::{Calls, Seat, event};
 use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{Answer, RoomRequest};
 use crate::error::Code;
 
-/// Characters of what somebody calls themselves in a room.
-const NAME_CHARS_MAX: usize = 64;
 /// Tracks somebody wants to see; a screen shows fewer.
 const WANTS_MAX: usize = 50;
 /// Pixels of a wish.
 const HEIGHT_MAX: u16 = 4_320;
-
-/// `room.join {room, offer, name?}`. The same device again takes its place over.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Join {
-    room: RoomId,
-    offer: String,
-    #[serde(default)]
-    name: Option<String>,
-}
 
 /// `room.offer {offer}`: another network, or more to send.
 #[derive(Deserialize)]
@@ -150,7 +138,9 @@ impl Calls {
     /// Answers one request of a device.
     pub(super) async fn signal(&self, device: &DeviceHandle, request: RoomRequest) -> Answered {
         match request.kind.as_str() {
-            "room.join" => self.join(device, fields(request)?).await,
+            "room.join" => self.join(device, request).await,
+            "room.admit" => self.admit(device, request),
+            "room.lobby" => self.lobby(device, request).await,
             "room.offer" => self.reoffer(device, fields(request)?).await,
             "room.candidate" => fields::<Candidate>(request).map(|_| None),
             "room.publish" => self.publish(device, fields(request)?).await,
@@ -158,91 +148,20 @@ impl Calls {
             "room.mute" => self.mute(device, fields(request)?).await,
             "room.view" => self.view(device, fields(request)?).await,
             "room.kick" => self.kick(device, fields(request)?).await,
-            "room.lock" => self.lock_room(device, fields(request)?),
+            "room.lock" => self.lock_room(device, fields(request)?).await,
             "room.role" => self.set_role(device, fields(request)?).await,
             "room.hand" => self.raise_hand(device, fields(request)?),
             "room.leave" => {
                 let Leave {} = fields(request)?;
-                let (seat, _) = self.seat(device)?;
-                self.0.leave(seat, "left").await;
+                match self.seat(device) {
+                    Ok((seat, _)) => self.0.leave(seat, "left").await,
+                    Err(refusal) if !self.0.stop_waiting(device.session()) => return Err(refusal),
+                    Err(_) => {}
+                }
                 Ok(None)
             }
             _ => self.call_signal(device, request).await,
         }
-    }
-
-    async fn join(&self, device: &DeviceHandle, join: Join) -> Answered {
-        if join
-            .name
-            .as_ref()
-            .is_some_and(|name| name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty())
-        {
-            return Err(invalid("name", format!("1 to {NAME_CHARS_MAX} characters are wanted")));
-        }
-        let offer = read_offer(&join.offer)?;
-        let asked = self.0.clock.instant();
-        self.0.let_in(join.room, device).await?;
-        // A connection is in one room at a time.
-        if let Ok((seat, _)) = self.seat(device)
-            && seat.0 != join.room
-        {
-            self.0.leave(seat, "left").await;
-        }
-        let guest = Guest {
-            user: device.user(),
-            device: device.device(),
-            session: device.session(),
-            name: join.name,
-        };
-        let (participant, before) = {
-            let mut rooms = self.0.lock();
-            let room = rooms.rooms.get_mut(&join.room).ok_or(Code::NotFound)?;
-            let (participant, replaced) = room.join(guest, self.0.clock.instant()).map_err(refused)?;
-            let before = replaced.as_ref().and_then(|replaced| rooms.give_up((join.room, replaced.id)));
-            if let (Some(replaced), Some(room)) = (&replaced, rooms.rooms.get(&join.room)) {
-                let words = json!({ "participant": replaced.id, "reason": "replaced" });
-                self.0.tell(room, Some(participant), &event(join.room, "left", words));
-                if replaced.session != device.session() {
-                    self.0.push(replaced, event(join.room, "closed", json!({ "reason": "replaced" })));
-                }
-            }
-            (participant, before)
-        };
-        let seat = (join.room, participant);
-        if let Some(before) = before {
-            self.0.media.leave(before).await;
-        }
-        let joined = self.0.media.join(join.room.as_uuid().as_u128(), offer).await;
-        let (member, answer) = match joined {
-            Ok(joined) => joined,
-            Err(error) => {
-                self.0.leave(seat, "media").await;
-                return Err(of_media(error));
-            }
-        };
-        let told = {
-            let mut rooms = self.0.lock();
-            let here = rooms.rooms.get(&join.room).and_then(|room| room.participant(participant)).cloned();
-            if let Some(here) = &here {
-                rooms
-                    .seats
-                    .insert(seat, Held { member: Some(member), asked: Some(asked), ..Held::default() });
-                rooms.by_member.insert(member, seat);
-                rooms.by_session.insert(device.session(), seat);
-                if let Some(room) = rooms.rooms.get(&join.room) {
-                    let words = json!({ "participant": show_participant(here) });
-                    self.0.tell(room, Some(participant), &event(join.room, "joined", words));
-                }
-            }
-            here.and_then(|_| rooms.rooms.get(&join.room).map(|room| state(room, participant)))
-        };
-        let Some(mut told) = told else {
-            // Removed, or the room deleted, while the shard was asked.
-            self.0.media.leave(member).await;
-            return Err(Code::NotFound.into());
-        };
-        told.insert("answer".to_owned(), answer.into());
-        Ok(Some(Answer::Other(told)))
     }
 
     async fn reoffer(&self, device: &DeviceHandle, Reoffer { offer }: Reoffer) -> Answered {
@@ -350,13 +269,15 @@ impl Calls {
         let (seat, _) = self.seat(device)?;
         self.with_room(seat, |room| room.remove(seat.1, participant))?;
         self.0.leave((seat.0, participant), "removed").await;
+        self.0.keep(seat.0).await;
         Ok(None)
     }
 
-    fn lock_room(&self, device: &DeviceHandle, Lock { locked }: Lock) -> Answered {
+    async fn lock_room(&self, device: &DeviceHandle, Lock { locked }: Lock) -> Answered {
         let (seat, _) = self.seat(device)?;
         self.with_room(seat, |room| room.lock(seat.1, locked))?;
         self.tell_room(seat.0, "locked", json!({ "locked": locked }));
+        self.0.keep(seat.0).await;
         Ok(None)
     }
 
@@ -383,14 +304,14 @@ impl Calls {
         Ok(None)
     }
 
-    fn tell_room(&self, id: RoomId, what: &str, words: Value) {
+    pub(super) fn tell_room(&self, id: RoomId, what: &str, words: Value) {
         let rooms = self.0.lock();
         if let Some(room) = rooms.rooms.get(&id) {
             self.0.tell(room, None, &event(id, what, words));
         }
     }
 
-    fn with_room<T>(
+    pub(super) fn with_room<T>(
         &self,
         seat: Seat,
         with: impl FnOnce(&mut Room) -> Result<T, room::Refusal>,
@@ -401,7 +322,7 @@ impl Calls {
     }
 
     /// Where a device sits, and what it has at the shard.
-    fn seat(&self, device: &DeviceHandle) -> Result<(Seat, MemberId), Refusal> {
+    pub(super) fn seat(&self, device: &DeviceHandle) -> Result<(Seat, MemberId), Refusal> {
         let rooms = self.0.lock();
         let seat = rooms.by_session.get(&device.session()).copied();
         let found = seat.and_then(|seat| Some((seat, rooms.seats.get(&seat)?.member?)));
@@ -409,22 +330,7 @@ impl Calls {
     }
 }
 
-/// Everything a newcomer has to know.
-fn state(room: &Room, you: ParticipantId) -> Map<String, Value> {
-    let mut told = Map::new();
-    told.insert("type".to_owned(), "room.joined".into());
-    told.insert("room".to_owned(), room.id.to_string().into());
-    told.insert("participant".to_owned(), you.into());
-    told.insert("locked".to_owned(), room.locked.into());
-    told.insert("title".to_owned(), room.title.clone().into());
-    told.insert("ice_servers".to_owned(), Value::Array(Vec::new()));
-    told.insert("participants".to_owned(), room.participants().map(show_participant).collect());
-    told.insert("tracks".to_owned(), room.tracks().map(show_track).collect());
-    told.insert("expires_in".to_owned(), room::LEASE.as_secs().into());
-    told
-}
-
-fn show_participant(participant: &Participant) -> Value {
+pub(super) fn show_participant(participant: &Participant) -> Value {
     json!({
         "participant": participant.id,
         "user": participant.user,
@@ -434,7 +340,7 @@ fn show_participant(participant: &Participant) -> Value {
     })
 }
 
-fn show_track(track: &Track) -> Value {
+pub(super) fn show_track(track: &Track) -> Value {
     let source = match track.source {
         Source::Microphone => "microphone",
         Source::Camera => "camera",
@@ -486,11 +392,11 @@ pub(super) fn fields<T: DeserializeOwned>(request: RoomRequest) -> Result<T, Ref
     request.fields().map_err(|detail| because(Code::InvalidFields, detail))
 }
 
-fn read_offer(text: &str) -> Result<Offer, Refusal> {
+pub(super) fn read_offer(text: &str) -> Result<Offer, Refusal> {
     Offer::read(text).map_err(|error| invalid("offer", error.to_string()))
 }
 
-fn invalid(field: &str, detail: impl std::fmt::Display) -> Refusal {
+pub(super) fn invalid(field: &str, detail: impl std::fmt::Display) -> Refusal {
     because(Code::InvalidFields, format!("{field}: {detail}"))
 }
 
@@ -498,19 +404,21 @@ pub(super) fn because(code: Code, detail: impl Into<String>) -> Refusal {
     Refusal { detail: detail.into(), ..Refusal::from(code) }
 }
 
-fn refused(refusal: room::Refusal) -> Refusal {
+pub(super) fn refused(refusal: room::Refusal) -> Refusal {
     let code = match refusal {
         room::Refusal::Full => Code::RoomFull,
         room::Refusal::Locked => Code::RoomLocked,
         room::Refusal::Removed => Code::Removed,
         room::Refusal::RoleTooLow => Code::Forbidden,
         room::Refusal::NotHere | room::Refusal::NoSuchTrack => Code::NotFound,
-        room::Refusal::TooManyTracks => Code::Conflict,
+        // Answered otherwise.
+        room::Refusal::Waits => Code::Conflict,
+        room::Refusal::TooManyTracks | room::Refusal::TooManyDevices => Code::Conflict,
     };
     because(code, refusal.to_string())
 }
 
-fn of_media(error: SfuError) -> Refusal {
+pub(super) fn of_media(error: SfuError) -> Refusal {
     let code = match error {
         SfuError::Gone => Code::Conflict,
         SfuError::NoSuchMid | SfuError::Shrunk => Code::InvalidFields,

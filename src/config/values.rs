@@ -42,6 +42,20 @@ pub(super) fn parse_origin_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// A TURN URI (RFC 7065): `turn:host`, `turns:host:port?transport=tcp`.
+pub(super) fn parse_turn_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("turn:").or_else(|| text.strip_prefix("turns:"));
+    let rest = rest.ok_or_else(|| "it must begin with turn: or turns:".to_owned())?;
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    if place.is_empty() || place.contains(['/', '@', ' ']) {
+        return Err("a host, and maybe a port, must follow".to_owned());
+    }
+    match query {
+        None | Some("transport=udp" | "transport=tcp") => Ok(text.to_owned()),
+        Some(_) => Err("only ?transport=udp or ?transport=tcp may follow".to_owned()),
+    }
+}
+
 pub(super) fn parse_webhook_url(text: &str) -> Result<String, String> {
     let url = url::Url::parse(text).map_err(|error| error.to_string())?;
     match matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.fragment().is_none() {

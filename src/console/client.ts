@@ -109,7 +109,7 @@ export class Nova {
     this.users = new Users(this.http);
     this.posts = new Posts(this.http);
     this.conversations = new Conversations(this.http);
-    this.calls = new Calls(this.http);
+    this.calls = new Calls(this.http, timers);
     this.streams = new Streams(this.http);
   }
 

@@ -9,16 +9,17 @@ use utoipa::ToSchema;
 
 use super::{Json, Path, instant};
 use crate::app::Engine;
-use crate::calls::{RoomError, Shown};
+use crate::calls::{NewRoom, RoomError, Shown};
 use crate::error::{ApiError, Code, Problem};
 use crate::identity::Caller;
 
 const TITLE_CHARS_MAX: usize = 140;
+const PARTICIPANTS_MAX: u32 = 1_000;
 
 impl From<RoomError> for ApiError {
     fn from(error: RoomError) -> ApiError {
         let code = match error {
-            RoomError::Overloaded => Code::Overloaded,
+            RoomError::Store(error) => return error.into(),
             RoomError::TooMany => Code::Conflict,
             RoomError::NotFound => Code::NotFound,
             RoomError::NotYours => Code::Forbidden,
@@ -82,7 +83,8 @@ pub(super) async fn call(
 #[derive(Serialize, ToSchema)]
 #[schema(as = Room)]
 pub(super) struct RoomBody {
-    /// TypeID `room_…`. Whoever knows it may join with `room.join` over the WebSocket, until the host locks the room.
+    /// TypeID `room_…`. Whoever knows it may join with `room.join` over the WebSocket, until the host locks the room; in a room of a
+    /// conversation its members.
     #[schema(example = "room_01h455vb4pex5vsknk084sn02q")]
     id: String,
     /// Who made it, and decides about others in it: TypeID `user_…`.
@@ -91,8 +93,16 @@ pub(super) struct RoomBody {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<String>,
+    /// Only members of this conversation come in: TypeID `conv_…`.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_id: Option<String>,
     /// Whether nobody may come any more.
     locked: bool,
+    /// Whether newcomers wait until a host lets them in.
+    lobby: bool,
+    /// How many may be there.
+    max_participants: usize,
     /// How many are there.
     participants: usize,
 }
@@ -103,7 +113,10 @@ impl From<Shown> for RoomBody {
             id: room.id.to_string(),
             host: room.owner.to_string(),
             title: room.title,
+            conversation_id: room.conversation.map(|id| id.to_string()),
             locked: room.locked,
+            lobby: room.lobby,
+            max_participants: room.participants_max,
             participants: room.participants,
         }
     }
@@ -116,15 +129,24 @@ pub(super) struct NewRoomBody {
     /// 1 to 140 characters.
     #[schema(min_length = 1, max_length = 140, example = "Monday's round")]
     title: Option<String>,
+    /// TypeID `conv_…`: only members of this conversation come in. The caller has to be one.
+    #[schema(value_type = Option<String>, example = "conv_01h455vb4pex5vsknk084sn02q")]
+    conversation_id: Option<ConversationId>,
+    /// How many may be there; never more than the engine allows, which is 100 unless configured otherwise.
+    #[schema(minimum = 1, maximum = 1000)]
+    max_participants: Option<u32>,
+    /// Whether newcomers wait until a host lets them in.
+    lobby: Option<bool>,
 }
 
 /// Make a room for a call.
 ///
-/// It lives on this node, and ends ten minutes after the last has left.
+/// It is opened on the node of whoever comes first, and ends ten minutes after the last has left, or when nobody has come for an hour.
 #[utoipa::path(
     post, path = "/v1/rooms", tag = "calls", security(("bearer" = [])), request_body = NewRoomBody,
     responses(
         (status = 201, description = "Made", body = RoomBody),
+        (status = 403, description = "`not_a_member` of the conversation", body = Problem),
         (status = 409, description = "`conflict`: the caller has as many rooms as may be", body = Problem),
     )
 )]
@@ -133,11 +155,20 @@ pub(super) async fn create(
     caller: Caller,
     body: Json<NewRoomBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let title = body.0.title;
+    let NewRoomBody { title, conversation_id: conversation, max_participants: participants_max, lobby } =
+        body.0;
     if title.as_ref().is_some_and(|title| !(1..=TITLE_CHARS_MAX).contains(&title.chars().count())) {
         return Err(ApiError::field("title", format!("must have 1 to {TITLE_CHARS_MAX} characters")));
     }
-    let room = engine.calls.create(caller.user, title)?;
+    if participants_max.is_some_and(|most| !(1..=PARTICIPANTS_MAX).contains(&most)) {
+        return Err(ApiError::field("max_participants", format!("must be from 1 to {PARTICIPANTS_MAX}")));
+    }
+    if let Some(conversation) = conversation {
+        engine.conversations.role(conversation, caller.user).await?;
+    }
+    let lobby = lobby.unwrap_or_default();
+    let room = NewRoom { owner: caller.user, title, conversation, lobby, participants_max };
+    let room = engine.calls.create(room).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v1/rooms/{}", room.id)))
         .json(RoomBody::from(room)))
@@ -157,7 +188,7 @@ pub(super) async fn read(
     _caller: Caller,
     room: Path<RoomId>,
 ) -> Result<Json<RoomBody>, ApiError> {
-    Ok(Json(engine.calls.room(room.0)?.into()))
+    Ok(Json(engine.calls.room(room.0).await?.into()))
 }
 
 /// End a room; everybody in it hears so.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nova_actors::call::{Call, Changed, Media, Outcome, Refusal, State};
 use nova_actors::conversation::{Entry, EntryKind, NewEntry};
-use nova_actors::id::{CallId, ConversationId, DeviceId, RoomId, UserId};
+use nova_actors::id::{CallId, ConversationId, DeviceId, NodeId, RoomId, UserId};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::conversations::{ConversationError, Held, Kind, hold, not_blocked};
 use super::entries::unsigned;
+use super::rooms::{self, Kept};
 use super::{Store, StoreError};
 use crate::conversations::draft;
 
@@ -24,8 +25,8 @@ const COLUMNS: &str = "id, conversation_id, room_id, caller_id, media, is_direct
 /// What became of somebody calling.
 #[derive(Debug)]
 pub enum Started {
-    /// There is a call now.
-    New(Box<Call>, Entry),
+    /// There is a call now, with a room on the node that asked.
+    New(Box<Call>, Kept, Entry),
     /// There was one already.
     Running(Box<Call>),
 }
@@ -69,6 +70,7 @@ impl Store {
         conversation: ConversationId,
         caller: UserId,
         media: Media,
+        (node, participants_max): (NodeId, usize),
         now: OffsetDateTime,
     ) -> Result<Started, ConversationError> {
         let mut tx = self.pool().begin().await?;
@@ -96,9 +98,24 @@ impl Store {
         };
         let call = Call::new(conversation, caller, called, is_direct, media, now);
         insert(&mut tx, &call, now).await?;
+        let room = Kept {
+            id: call.room,
+            owner: caller,
+            title: None,
+            conversation: Some(conversation),
+            call: Some(call.id),
+            is_direct,
+            participants_max,
+            has_lobby: false,
+            is_locked: false,
+            removed: Vec::new(),
+            node: Some(node),
+            participants: 0,
+        };
+        rooms::insert(&mut tx, &room, now).await?;
         let entry = tell(&mut tx, &call).await?;
         tx.commit().await?;
-        Ok(Started::New(Box::new(call), entry))
+        Ok(Started::New(Box::new(call), room, entry))
     }
 
     /// Lets `change` decide about a call, and writes what it decided.
@@ -133,6 +150,12 @@ impl Store {
             }
             Changed::State => {
                 update(&mut tx, &call).await?;
+                if call.state.outcome().is_some() {
+                    sqlx::query("DELETE FROM rooms WHERE call_id = $1")
+                        .bind(id.as_uuid())
+                        .execute(&mut *tx)
+                        .await?;
+                }
                 Some(tell(&mut tx, &call).await?)
             }
         };
@@ -210,13 +233,6 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         Ok(running.into_iter().map(CallId::from_uuid).collect())
-    }
-
-    /// The call a room belongs to.
-    pub async fn call_of_room(&self, room: RoomId) -> Result<Option<Call>, StoreError> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM calls WHERE room_id = $1")));
-        let row = row.bind(room.as_uuid()).fetch_optional(self.pool()).await?;
-        row.as_ref().map(read).transpose()
     }
 }
 

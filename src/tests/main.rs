@@ -43,6 +43,7 @@ mod openapi;
 mod postgres;
 mod program;
 mod proof;
+mod rooms;
 mod services;
 mod sessions;
 mod social;

@@ -13,17 +13,39 @@
  */
 
 import type { Http } from "./http";
+import { Refused } from "./problem";
 import type { Socket } from "./socket";
-import type { CallParticipant, CallTrack, RoomEvent } from "./wire";
+import { pause, type Timers } from "./timers";
+import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent } from "./wire";
 
 export interface CallRoom {
   id: string;
   /** Who made it: a user's id. */
   host: string;
   title?: string;
+  /** Only its members come in. */
+  conversation_id?: string;
   locked: boolean;
+  /** Newcomers wait until a host lets them in. */
+  lobby: boolean;
+  max_participants: number;
   participants: number;
 }
+
+export interface NewRoom {
+  title?: string;
+  conversation_id?: string;
+  max_participants?: number;
+  lobby?: boolean;
+}
+
+export interface CallOptions {
+  /** Media goes through a TURN server only: to hide one's address, or to find out whether that works. */
+  relay_only?: boolean;
+}
+
+/** How the connection is, as somebody in a call feels it. */
+export type Quality = "good" | "fair" | "poor";
 
 /** Voices heard at a time; the engine chooses the loudest. */
 const AUDIO_SLOTS = 3;
@@ -38,15 +60,25 @@ const LAYERS: RTCRtpEncodingParameters[] = [
 const SCREEN_BPS_MAX = 2_500_000;
 /** A path that is gone for so long will not come back by itself. */
 const PATIENCE_MS = 2_000;
+/** Joining is tried again for about so long, while a room moves or the connection to the engine is away. */
+const TRIES_MAX = 40;
+const AGAIN_MS = 500;
+/** Refusals that pass by themselves. */
+const PASSING = new Set(["disconnected", "no_answer", "unavailable", "overloaded", "rate_limited", "draining"]);
+/** From here on a connection is fair, or poor: round trip in seconds, share of packets lost. */
+const FAIR = { trip_s: 0.25, lost: 0.02 };
+const POOR = { trip_s: 0.6, lost: 0.08 };
 
 export class Calls {
   readonly #http: Http;
+  readonly #timers: Timers;
 
-  constructor(http: Http) {
+  constructor(http: Http, timers: Timers) {
     this.#http = http;
+    this.#timers = timers;
   }
 
-  async create(room: { title?: string } = {}): Promise<CallRoom> {
+  async create(room: NewRoom = {}): Promise<CallRoom> {
     return (await this.#http.post<CallRoom>("/v1/rooms", room)).data;
   }
 
@@ -59,14 +91,15 @@ export class Calls {
   }
 
   /** A call in a room, not yet joined. */
-  call(socket: Socket, room: string): Call {
-    return new Call(socket, room);
+  call(socket: Socket, room: string, options: CallOptions = {}): Call {
+    return new Call(socket, this.#timers, room, options);
   }
 }
 
 export type CallState =
   | { name: "idle" }
   | { name: "joining" }
+  | { name: "waiting" }
   | { name: "in" }
   | { name: "reconnecting" }
   | { name: "ended"; reason: string };
@@ -74,6 +107,8 @@ export type CallState =
 export class Call {
   readonly room: string;
   readonly #socket: Socket;
+  readonly #timers: Timers;
+  readonly #options: CallOptions;
   readonly #watchers = new Set<() => void>();
   readonly #unwatch: (() => void)[] = [];
   #pc: RTCPeerConnection | null = null;
@@ -81,11 +116,18 @@ export class Call {
   #senders: Partial<Record<CallTrack["source"], RTCRtpTransceiver>> = {};
   #cancel_patience = () => {};
   #asked = "";
+  #name: string | undefined;
+  /** What came and what was lost when quality was last looked at. */
+  #counted = { received: 0, lost: 0 };
   state: CallState = { name: "idle" };
   /** This participant's number. */
   me: number | null = null;
   title: string | null = null;
+  conversation: string | null = null;
   locked = false;
+  lobby = false;
+  /** Who waits to be let in; hosts know. */
+  waiting: CallGuest[] = [];
   local: MediaStream | null = null;
   screen: MediaStreamTrack | null = null;
   participants = new Map<number, CallParticipant>();
@@ -95,9 +137,11 @@ export class Call {
   /** Who speaks, the loudest first. */
   speakers: number[] = [];
 
-  constructor(socket: Socket, room: string) {
+  constructor(socket: Socket, timers: Timers, room: string, options: CallOptions) {
     this.#socket = socket;
+    this.#timers = timers;
     this.room = room;
+    this.#options = options;
   }
 
   /** Told after everything that happens. */
@@ -109,20 +153,22 @@ export class Call {
   /** Joins with what is in `local`; the call stops its tracks when it ends. */
   async join(local: MediaStream, name?: string): Promise<void> {
     this.local = local;
+    this.#name = name;
     this.#unwatch.push(
       this.#socket.on("room.event", (event) => event.room === this.room && this.#heard(event)),
       this.#socket.watch((state) => {
-        // Another connection knows nothing of this call: its place is taken over.
-        if (state.name === "online" && this.#session && state.connected.session !== this.#session) void this.#again(name);
+        // Another connection knows nothing of this call: its place is taken up again.
+        if (state.name === "online" && this.#session && state.connected.session !== this.#session) void this.#back();
         if (state.name === "gone") this.#end(state.reason);
       }),
     );
-    await this.#connect(name);
+    await this.#connect();
   }
 
   async leave(): Promise<void> {
     if (this.state.name === "ended") return;
-    const told = this.state.name === "in" ? this.#socket.ask("room.leave", {}) : null;
+    const known = this.state.name === "in" || this.state.name === "waiting";
+    const told = known ? this.#socket.ask("room.leave", {}) : null;
     this.#end("left");
     // Whoever cannot be told finds out by the lease.
     await told?.catch(() => {});
@@ -166,6 +212,60 @@ export class Call {
 
   async raise_hand(up: boolean): Promise<void> {
     await this.#socket.ask("room.hand", { up });
+  }
+
+  /** Speaks through another microphone, or shows another camera; a camera that was not there before is switched on. */
+  async use_device(kind: "microphone" | "camera", device_id?: string): Promise<void> {
+    const device = device_id === undefined ? true : { deviceId: { exact: device_id } };
+    const stream = await navigator.mediaDevices.getUserMedia(kind === "microphone" ? { audio: device } : { video: device });
+    const [fresh] = stream.getTracks();
+    const sender = this.#senders[kind]?.sender;
+    if (!fresh || !sender || !this.local) return;
+    for (const old of kind === "microphone" ? this.local.getAudioTracks() : this.local.getVideoTracks()) {
+      fresh.enabled = old.enabled;
+      this.local.removeTrack(old);
+      old.stop();
+    }
+    this.local.addTrack(fresh);
+    await sender.replaceTrack(fresh);
+    if (!this.mine(kind)) await this.#publish([kind]);
+    this.#changed();
+  }
+
+  /** How the connection has been since this was last asked; null while nothing is known. */
+  async quality(): Promise<Quality | null> {
+    const stats = await this.#pc?.getStats();
+    if (!stats || this.state.name !== "in") return null;
+    let trip_s = 0;
+    const now = { received: 0, lost: 0 };
+    stats.forEach((one: { type: string; nominated?: boolean; currentRoundTripTime?: number; packetsReceived?: number; packetsLost?: number }) => {
+      if (one.type === "candidate-pair" && one.nominated) trip_s = one.currentRoundTripTime ?? 0;
+      if (one.type === "inbound-rtp") {
+        now.received += one.packetsReceived ?? 0;
+        now.lost += Math.max(0, one.packetsLost ?? 0);
+      }
+    });
+    const received = Math.max(0, now.received - this.#counted.received);
+    const missing = Math.max(0, now.lost - this.#counted.lost);
+    this.#counted = now;
+    const lost = received + missing === 0 ? 0 : missing / (received + missing);
+    if (trip_s >= POOR.trip_s || lost >= POOR.lost) return "poor";
+    return trip_s >= FAIR.trip_s || lost >= FAIR.lost ? "fair" : "good";
+  }
+
+  /** The host lets somebody in who waits, or sends them away. */
+  async admit(user: string, yes: boolean): Promise<void> {
+    await this.#socket.ask("room.admit", { user, admit: yes });
+  }
+
+  /** The host has newcomers wait, or come in by themselves. */
+  async set_lobby(on: boolean): Promise<void> {
+    await this.#socket.ask("room.lobby", { on });
+  }
+
+  /** The host says what somebody may do. */
+  async set_role(participant: number, role: CallParticipant["role"]): Promise<void> {
+    await this.#socket.ask("room.role", { participant, role });
   }
 
   /** The host silences somebody. */
@@ -213,9 +313,12 @@ export class Call {
     return this.#pc?.getTransceivers().find((one) => one.mid === mid)?.receiver.track ?? null;
   }
 
-  async #connect(name?: string): Promise<void> {
+  async #connect(): Promise<void> {
     this.#set({ name: this.me === null ? "joining" : "reconnecting" });
-    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const pc = new RTCPeerConnection({
+      bundlePolicy: "max-bundle",
+      ...(this.#options.relay_only && { iceTransportPolicy: "relay" as const }),
+    });
     this.#pc?.close();
     this.#pc = pc;
     this.#asked = "";
@@ -231,16 +334,18 @@ export class Call {
     for (const one of pc.getTransceivers()) prefer(one);
     pc.onconnectionstatechange = () => this.#path_changed(pc);
     try {
-      await pc.setLocalDescription(await pc.createOffer());
-      const joined = await this.#socket.ask("room.join", { room: this.room, offer: pc.localDescription?.sdp ?? "", ...(name && { name }) });
+      const offer = await pc.createOffer();
+      const joined = await this.#ask_in({ offer: offer.sdp ?? "", ...(this.#name && { name: this.#name }) }, () => this.#pc === pc);
       if (this.#pc !== pc) return;
-      this.me = joined.participant;
-      this.title = joined.title;
-      this.locked = joined.locked;
-      this.participants = new Map(joined.participants.map((one) => [one.participant, one]));
-      this.tracks = new Map(joined.tracks.map((one) => [one.track, one]));
-      this.slots = new Map();
-      this.#session = this.#socket.state.name === "online" ? this.#socket.state.connected.session : null;
+      if (joined?.type !== "room.joined" || joined.answer === undefined) {
+        this.#session = this.#online_session();
+        this.#set({ name: "waiting" });
+        return;
+      }
+      this.#take(joined);
+      // Paths are looked for from here on, those through the relays of the answer too.
+      if (joined.ice_servers.length > 0) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: joined.ice_servers });
+      await pc.setLocalDescription(offer);
       await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
       const sources: CallTrack["source"][] = [];
       if (voice) sources.push("microphone");
@@ -249,14 +354,89 @@ export class Call {
       await this.#publish(sources);
       this.#set({ name: "in" });
     } catch (error) {
-      this.#end("failed");
+      if (this.#pc !== pc) return;
+      this.#end(error instanceof Refused ? error.code : "failed");
       throw error;
     }
   }
 
-  async #again(name?: string): Promise<void> {
+  /** Asks to come in, wherever the room is; null when nobody waits for the answer any more. */
+  async #ask_in(fields: { offer?: string; name?: string; resume?: number }, wanted: () => boolean): Promise<CallJoined | CallWaiting | null> {
+    for (let tried = 0; ; tried++) {
+      try {
+        await this.#online();
+        const answer: CallJoined | CallMoved | CallWaiting = await this.#socket.ask("room.join", { room: this.room, ...fields });
+        if (answer.type !== "room.moved") return answer;
+        if (!wanted()) return null;
+        if (tried >= TRIES_MAX) throw new Refused("unavailable", "The room could not be reached where it is.");
+        this.#socket.move(answer.url);
+      } catch (error) {
+        if (!wanted()) return null;
+        if (!(error instanceof Refused) || !PASSING.has(error.code) || tried >= TRIES_MAX) throw error;
+        await pause(this.#timers, error.retry_after_ms ?? AGAIN_MS);
+      }
+    }
+  }
+
+  /** Resolves when the engine can be asked. */
+  #online(): Promise<void> {
+    const { name } = this.#socket.state;
+    if (name === "online" || name === "gone" || name === "idle") return Promise.resolve();
+    return new Promise((resolve) => {
+      const unwatch = this.#socket.watch((state) => {
+        if (state.name === "connecting" || state.name === "offline") return;
+        unwatch();
+        resolve();
+      });
+    });
+  }
+
+  #online_session(): string | null {
+    return this.#socket.state.name === "online" ? this.#socket.state.connected.session : null;
+  }
+
+  #take(joined: CallJoined): void {
+    this.me = joined.participant;
+    this.title = joined.title;
+    this.conversation = joined.conversation;
+    this.locked = joined.locked;
+    this.lobby = joined.lobby;
+    this.waiting = joined.waiting;
+    this.participants = new Map(joined.participants.map((one) => [one.participant, one]));
+    this.tracks = new Map(joined.tracks.map((one) => [one.track, one]));
+    this.slots = new Map(joined.slots.map((one) => [one.mid, one.track]));
+    this.#session = this.#online_session();
+  }
+
+  /** Another connection to the engine: to the same place while that is kept for us, with everything that flows; otherwise anew. */
+  async #back(): Promise<void> {
+    const pc = this.#pc;
+    this.#session = this.#online_session();
+    if (this.state.name === "waiting" || this.me === null || !pc) return this.#again();
+    try {
+      const moves = pc.connectionState !== "connected";
+      if (moves) this.#set({ name: "reconnecting" });
+      if (moves) await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
+      const offer = moves ? { offer: pc.localDescription?.sdp ?? "" } : {};
+      const joined = await this.#ask_in({ resume: this.me, ...offer }, () => this.#pc === pc);
+      if (joined?.type !== "room.joined" || this.#pc !== pc) return;
+      this.#take(joined);
+      if (joined.answer !== undefined) await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
+      this.#set({ name: "in" });
+    } catch {
+      if (this.#pc === pc) await this.#again();
+    }
+  }
+
+  async #again(): Promise<void> {
     // What went wrong is shown by the state.
-    await this.#connect(name).catch(() => {});
+    await this.#connect().catch(() => {});
+  }
+
+  async #publish_all(): Promise<void> {
+    const has = { microphone: this.local?.getAudioTracks().length, camera: this.local?.getVideoTracks().length, screen: this.screen ? 1 : 0 };
+    const sources = (["microphone", "camera", "screen"] as const).filter((source) => has[source] && !this.mine(source));
+    await this.#publish(sources);
   }
 
   async #publish(sources: CallTrack["source"][]): Promise<void> {
@@ -335,13 +515,26 @@ export class Call {
       case "role": {
         const person = this.participants.get(event.participant);
         if (person) this.participants.set(person.participant, { ...person, role: event.role });
+        // What was taken back when I was made a listener is shown again.
+        if (event.participant === this.me && event.role !== "listener") void this.#publish_all().catch(() => {});
         break;
       }
       case "locked":
         this.locked = event.locked;
         break;
+      case "lobby":
+        this.lobby = event.on;
+        break;
+      case "waiting":
+        this.waiting = event.waiting;
+        break;
+      case "admitted":
+        if (this.state.name === "waiting") void this.#again();
+        return;
       case "closed":
-        this.#end(event.reason);
+        // The room is opened on another node, and waits for us there.
+        if (event.reason === "moved") void this.#again();
+        else this.#end(event.reason);
         return;
     }
     this.#changed();

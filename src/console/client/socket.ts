@@ -66,6 +66,8 @@ export interface SocketParts {
 const WAIT = { first_ms: 500, longest_ms: 30_000 };
 /** From dialling to `connected`; the engine itself allows 10 s for the first message. */
 const CONNECT_MS = 15_000;
+/** The same for another node that the engine has sent us to: when that one is gone, back is where help is. */
+const MOVE_MS = 3_000;
 /** A pong that takes longer means that the path is dead: half-open connections are never closed by themselves. */
 const PONG_MS = 10_000;
 /** A connection that held this long was a good one: the next failure starts counting anew. */
@@ -107,6 +109,8 @@ export class Socket {
   /** The token the engine called expired: the next dialling brings another. */
   #spent_token: string | null = null;
   #user: string | null = null;
+  /** The node we were sent to, instead of the one this was made for. */
+  #elsewhere: string | null = null;
   #cancel_wait = () => {};
   #cancel_flush = () => {};
   #unwatch: (() => void)[] = [];
@@ -143,6 +147,19 @@ export class Socket {
       this.#parts.tokens.watch((session) => this.#tokens_changed(session)),
       this.#parts.awake?.(() => this.#awake()) ?? (() => {}),
     ];
+    void this.#dial();
+  }
+
+  /** Goes on with the node at `base_url`, because a call is there; when that cannot be had any more, with the one this was made for. */
+  move(base_url: string): void {
+    if (this.#state.name === "idle" || this.#state.name === "gone") return;
+    const url = new URL(this.#parts.url);
+    const there = new URL(base_url);
+    url.protocol = there.protocol.replace("http", "ws");
+    url.host = there.host;
+    this.#elsewhere = url.href === this.#parts.url ? null : url.href;
+    this.#drop_link(1000);
+    this.#outbox.disconnected();
     void this.#dial();
   }
 
@@ -191,13 +208,13 @@ export class Socket {
     this.#user = tokens.session?.user_id ?? null;
     let ws: WebSocketLike;
     try {
-      ws = this.#parts.open(this.#parts.url, SUBPROTOCOL);
+      ws = this.#parts.open(this.#elsewhere ?? this.#parts.url, SUBPROTOCOL);
     } catch {
       return this.#wait("unreachable", null, 0);
     }
     const link: Link = { ws, token, connect_ref, goodbye: null, pace: null, timers: new Set() };
     this.#link = link;
-    this.#later(link, CONNECT_MS, () => this.#lost(link, null, "timed_out"));
+    this.#later(link, this.#elsewhere ? MOVE_MS : CONNECT_MS, () => this.#lost(link, null, "timed_out"));
     ws.onopen = () => {
       if (ws.protocol !== SUBPROTOCOL) return this.#lost(link, CLOSE.protocol_error, "protocol_error");
       const client = this.#parts.client;
@@ -324,6 +341,7 @@ export class Socket {
 
   #wait(reason: string, code: number | null, after_ms: number): void {
     const { timers } = this.#parts;
+    this.#elsewhere = null;
     const wait_ms = Math.max(after_ms, backoff_ms(this.#attempt, WAIT, timers));
     this.#attempt += 1;
     this.#outbox.disconnected();
@@ -334,6 +352,7 @@ export class Socket {
 
   #end(state: SocketState, refusal: string): void {
     this.#dialling += 1;
+    this.#elsewhere = null;
     this.#cancel_wait();
     this.#drop_link(1000);
     for (const unwatch of this.#unwatch) unwatch();

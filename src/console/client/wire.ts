@@ -57,7 +57,9 @@ export interface Requests {
   "call.accept": { ask: { call: string }; answer: CallNews };
   "call.decline": { ask: { call: string }; answer: Record<never, never> };
   "call.cancel": { ask: { call: string }; answer: Record<never, never> };
-  "room.join": { ask: { room: string; offer: string; name?: string }; answer: CallJoined };
+  "room.join": { ask: { room: string; offer?: string; name?: string; resume?: number }; answer: CallJoined | CallMoved | CallWaiting };
+  "room.admit": { ask: { user: string; admit: boolean }; answer: Record<never, never> };
+  "room.lobby": { ask: { on: boolean }; answer: Record<never, never> };
   "room.offer": { ask: { offer: string }; answer: { answer: string } };
   "room.publish": {
     ask: { tracks: { mid: string; source: CallTrack["source"]; muted: boolean }[] };
@@ -108,16 +110,44 @@ export interface CallTrack {
   muted: boolean;
 }
 
+/** Somebody who waits to be let into a room. */
+export interface CallGuest {
+  user: string;
+  name: string | null;
+}
+
 /** The answer to `room.join`: everything a newcomer has to know. */
 export interface CallJoined {
+  type: "room.joined";
   room: string;
   participant: number;
-  answer: string;
+  /** Absent for who came back without an offer. */
+  answer?: string;
+  ice_servers: RTCIceServer[];
   title: string | null;
+  conversation: string | null;
+  call: string | null;
   locked: boolean;
+  lobby: boolean;
+  /** For hosts. */
+  waiting: CallGuest[];
   participants: CallParticipant[];
   tracks: CallTrack[];
+  slots: { mid: string; track: number | null }[];
   expires_in: number;
+}
+
+/** The room is on another node: join there. */
+export interface CallMoved {
+  type: "room.moved";
+  room: string;
+  url: string;
+}
+
+/** A host has to let this person in; `admitted` follows, or `closed`. */
+export interface CallWaiting {
+  type: "room.waiting";
+  room: string;
 }
 
 /** What happens in a call. */
@@ -133,6 +163,9 @@ export type RoomEvent = { room: string } & (
   | { event: "hand"; participant: number; up: boolean }
   | { event: "role"; participant: number; role: CallParticipant["role"] }
   | { event: "locked"; locked: boolean }
+  | { event: "lobby"; on: boolean }
+  | { event: "waiting"; waiting: CallGuest[] }
+  | { event: "admitted" }
   | { event: "closed"; reason: string }
 );
 

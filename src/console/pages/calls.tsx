@@ -1,7 +1,7 @@
 /** Where a call begins: a new room, or one whose address somebody sent. */
 
 import { useState } from "preact/hooks";
-import { Field, Form, useSubmission } from "../parts/form";
+import { Check, Field, Form, useSubmission } from "../parts/form";
 import { Page } from "../parts/page";
 import { go } from "../shell/router";
 import { nova } from "../shell/session";
@@ -12,7 +12,8 @@ export function CallsPage() {
   const [unknown, set_unknown] = useState(false);
   const make = async (value: (name: string) => string) => {
     const title = value("title").trim();
-    const room = await nova.calls.create(title ? { title } : {});
+    const lobby = value("lobby") === "on";
+    const room = await nova.calls.create({ ...(title && { title }), ...(lobby && { lobby }) });
     go(`/calls/${room.id}`);
   };
   const join = async (value: (name: string) => string) => {
@@ -26,6 +27,7 @@ export function CallsPage() {
         <h2>A new call</h2>
         <Form submission={submission} fields={["title"]} action="Start the call" acting="Starting…" on_submit={make}>
           <Field name="title" label="What it is about" hint="May stay empty." autocomplete="off" maxLength={140} error={submission.of("title")} />
+          <Check name="lobby" label="Ask me before anybody comes in" />
         </Form>
       </section>
       <section class="card wide">

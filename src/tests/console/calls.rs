@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::Visit;
 use crate::browser::Browser;
 use crate::services::eventually;
@@ -118,4 +120,135 @@ async fn two_people_see_and_hear_each_other() {
 
     let packets = visit.app.metric("nova_rtc_packets_total{direction=\"out\"}").await;
     assert!(packets.is_some_and(|packets| packets > 100.0), "{packets:?}");
+}
+
+/// Makes an account and logs it in, in a browser of its own with a camera and a microphone.
+async fn comes(visit: &Visit, name: &str) -> (Browser, Value) {
+    let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
+    let made = visit.app.http.post(visit.app.at("/v1/accounts")).json(&account).send().await.unwrap();
+    assert!(made.status().is_success());
+    let account: Value = made.json().await.unwrap();
+    let browser = Browser::start_with_devices().await;
+    browser.open(&visit.app.at("/console/login")).await;
+    browser.fill("login", name).await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Log in").await;
+    browser.sees("h1", &format!("Hello, {name}")).await;
+    (browser, account)
+}
+
+/// The conversation of these people; its id.
+async fn talk(visit: &Visit, one: &Value, others: &[&Value]) -> String {
+    let members: Vec<_> = others.iter().map(|other| other["user"]["id"].clone()).collect();
+    let kind = if others.len() == 1 { "direct" } else { "group" };
+    let body = json!({ "kind": kind, "members": members });
+    let token = one["access_token"].as_str().unwrap();
+    let made = visit.app.http.post(visit.app.at("/v1/conversations")).bearer_auth(token).json(&body);
+    let made: Value = made.send().await.unwrap().json().await.unwrap();
+    made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+}
+
+#[actix_rt::test]
+async fn a_call_rings_on_whatever_page_and_is_answered_or_declined() {
+    let visit = Visit { browser: Browser::start().await, app: crate::app::TestApp::start().await };
+    let (ann, anns) = comes(&visit, "ann").await;
+    let (bob, bobs) = comes(&visit, "bob").await;
+    let talk = talk(&visit, &anns, &[&bobs]).await;
+    bob.follow("Devices").await;
+    ann.open(&visit.app.at(&format!("/console/chat/{talk}"))).await;
+    ann.click("[aria-label='Video call']").await;
+    bob.sees("dialog h2", "ann is calling").await;
+    waits_for("Ann is in", &ann, ".group-call[data-state=in]", true).await;
+    bob.picture("ring").await;
+    bob.press("Answer").await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+    sees_and_hears("Bob", &bob).await;
+    sees_and_hears("Ann", &ann).await;
+    bob.press("Leave").await;
+    ann.sees(".lead", "The call is over").await;
+    ann.press("To the conversation").await;
+    ann.sees(".entries", "The call is over, it lasted").await;
+
+    ann.click("[aria-label='Voice call']").await;
+    bob.sees("dialog h2", "ann is calling").await;
+    bob.narrow().await;
+    bob.picture("narrow-ring").await;
+    bob.press("Decline").await;
+    ann.sees(".lead", "The call was declined").await;
+    ann.press("To the conversation").await;
+    ann.sees(".entries", "Your call was declined").await;
+    ann.picture("call-log").await;
+
+    // Whoever hangs up before anybody answers leaves a missed call.
+    ann.click("[aria-label='Voice call']").await;
+    bob.sees("dialog h2", "ann is calling").await;
+    ann.press("Leave").await;
+    waits_for("it rings no longer", &bob, "dialog", false).await;
+    bob.open(&visit.app.at(&format!("/console/chat/{talk}"))).await;
+    bob.sees(".entries", "Missed call from ann").await;
+    ann.is_clean(&[]).await;
+    bob.is_clean(&[]).await;
+}
+
+/// A TURN server on loopback that ends with the test.
+struct Turn {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Turn {
+    fn start(secret: &str) -> Turn {
+        // What it takes over TCP it takes over UDP too; a port that is free for both is most likely free again in a moment.
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = std::process::Command::new("turnserver")
+            .args([
+                "-n",
+                "--no-tls",
+                "--no-dtls",
+                "--no-cli",
+                "--listening-ip",
+                "127.0.0.1",
+                "--relay-ip",
+                "127.0.0.1",
+            ])
+            .args(["--realm", "nova", "--use-auth-secret", "--static-auth-secret", secret])
+            .args(["--allow-loopback-peers", "--pidfile", "/dev/null", "--log-file", "/dev/null"])
+            .args(["--listening-port", &port.to_string()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("turnserver starts; `scripts/install test` installs it");
+        Turn { child, port }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _gone = (self.child.kill(), self.child.wait());
+    }
+}
+
+#[actix_rt::test]
+async fn who_can_send_no_udp_to_the_engine_is_heard_through_a_turn_server() {
+    let turn = Turn::start("north");
+    let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
+    let app = crate::app::TestApp::start_with(|config| {
+        config.rtc.turn_urls = vec![url];
+        config.rtc.turn_secret = Some(nova::config::Secret::from("north".to_owned()));
+    })
+    .await;
+    let visit = Visit { browser: Browser::start_with_devices().await, app };
+    let ann = &visit.browser;
+    visit.signs_up("ann").await;
+    ann.follow("Calls").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+    let (bob, _) = comes(&visit, "bob").await;
+    // Whatever path his browser finds, it may use relayed ones only.
+    bob.open(&visit.app.at(&format!("{room}?join=video&relay"))).await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+    sees_and_hears("Ann", ann).await;
+    sees_and_hears("Bob", &bob).await;
 }

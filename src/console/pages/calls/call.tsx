@@ -1,8 +1,9 @@
 /** A call: who is there, their faces and voices, and what one can do. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Call, CallParticipant, CallTrack } from "../../client";
+import type { Call, CallGuest, CallParticipant, CallTrack, Quality } from "../../client";
 import { say } from "../../parts/announce";
+import { Dialog } from "../../parts/dialog";
 import { Icon, type IconName } from "../../parts/icon";
 import { Page } from "../../parts/page";
 import { Failed, Loading } from "../../parts/states";
@@ -22,7 +23,14 @@ const ENDINGS: Record<string, string> = {
   no_keys: "The engine and this browser could not agree on keys.",
   expired: "The connection was away for too long.",
   failed: "The call could not be joined.",
+  media: "The call could not be joined.",
   ended: "The call is over.",
+  refused: "The host did not let you in.",
+  not_a_member: "This call is for the members of its conversation.",
+  blocked: "Who made this room cannot be reached by you any more.",
+  not_found: "There is no such call, or it has ended.",
+  room_full: "The room is full.",
+  room_locked: "The host lets nobody in any more.",
 };
 
 /** What became of a call that was never answered. */
@@ -39,13 +47,14 @@ export function CallPage({ params }: PageProps) {
   const [, again] = useState(0);
   const news = useRings().in_room(room);
   // Who called or answered has said already that they come, and how.
-  const asked = usePlace().query.get("join");
+  const { query } = usePlace();
+  const asked = query.get("join");
 
   const enter = async (how = asked) => {
     set_error(null);
     try {
       const local = await devices(how !== "audio");
-      const made = nova.calls.call(the_socket(), room);
+      const made = nova.calls.call(the_socket(), room, { relay_only: query.has("relay") });
       made.watch(() => again((before) => before + 1));
       set_call(made);
       const { data: me } = await nova.accounts.me();
@@ -108,6 +117,18 @@ export function CallPage({ params }: PageProps) {
       </Page>
     );
   }
+  if (call.state.name === "waiting") {
+    return (
+      <Page title="Call" lead="The host is asked to let you in.">
+        <Loading what="Waiting" />
+        <div class="actions">
+          <button type="button" onClick={() => void call.leave()}>
+            Do not wait
+          </button>
+        </div>
+      </Page>
+    );
+  }
   return (
     <Page title={call.title ?? "Call"}>
       {news?.state === "ringing" && (
@@ -148,7 +169,19 @@ function Stage({ call }: { call: Call }) {
   const microphone = call.mine("microphone");
   const camera = call.mine("camera");
   const screens = [...call.tracks.values()].filter((track) => track.source === "screen" && track.participant !== call.me);
+  const host = me?.role === "host";
   const grid = useRef<HTMLDivElement>(null);
+  const [choosing, set_choosing] = useState(false);
+  const quality = useQuality(call);
+
+  // Whoever spoke last is large; a screen is larger than faces.
+  const spoke = useRef<number | null>(null);
+  const speaker = call.speakers.find((one) => one !== call.me);
+  if (speaker !== undefined) spoke.current = speaker;
+  const count = others.length + 1 + screens.length;
+  const staged = screens.length > 0 || count > STAGE_FROM;
+  const first = screens.length > 0 ? null : (others.find((one) => one.participant === spoke.current) ?? others[0]);
+  const rest = staged && first ? others.filter((one) => one !== first) : others;
 
   // What is small on the screen comes small over the net.
   useLayoutEffect(() => {
@@ -165,6 +198,8 @@ function Stage({ call }: { call: Call }) {
     return () => removeEventListener("resize", look);
   });
 
+  const faces = rest.map((person) => <Tile call={call} person={person} key={person.participant} />);
+  const mine = <Mine call={call} name={me?.name ?? "You"} hand={me?.hand ?? false} />;
   return (
     <div class="group-call" data-state={call.state.name}>
       {call.state.name === "reconnecting" && (
@@ -172,14 +207,27 @@ function Stage({ call }: { call: Call }) {
           The connection was lost; reconnecting…
         </p>
       )}
-      <div class="tiles" ref={grid} data-count={others.length + 1 + screens.length}>
-        {screens.map((track) => (
-          <Screen call={call} track={track} key={track.track} />
-        ))}
-        {others.map((person) => (
-          <Tile call={call} person={person} key={person.participant} />
-        ))}
-        <Mine call={call} name={me?.name ?? "You"} hand={me?.hand ?? false} />
+      {host && call.waiting.map((guest) => <Guest call={call} guest={guest} key={guest.user} />)}
+      <div class={staged ? "tiles staged" : "tiles"} ref={grid} data-count={count}>
+        {staged ? (
+          <>
+            <div class="large">
+              {screens.map((track) => (
+                <Screen call={call} track={track} key={track.track} />
+              ))}
+              {first && <Tile call={call} person={first} key={first.participant} />}
+            </div>
+            <div class="strip">
+              {faces}
+              {mine}
+            </div>
+          </>
+        ) : (
+          <>
+            {faces}
+            {mine}
+          </>
+        )}
       </div>
       {call.voices().map((voice) => (
         <Voice track={voice} key={voice.id} />
@@ -193,21 +241,106 @@ function Stage({ call }: { call: Call }) {
           disabled={!microphone}
         />
         <Control
-          icon={camera?.muted ? "camera_off" : "camera"}
-          label={camera?.muted ? "Camera on" : "Camera off"}
+          icon={camera && !camera.muted ? "camera" : "camera_off"}
+          label={camera && !camera.muted ? "Camera off" : "Camera on"}
           off={camera?.muted ?? true}
-          run={() => call.mute("camera", !(camera?.muted ?? true))}
-          disabled={!camera}
+          run={() => (camera ? call.mute("camera", !camera.muted) : call.use_device("camera"))}
+          disabled={me?.role === "listener"}
         />
         {"getDisplayMedia" in (navigator.mediaDevices ?? {}) && (
-          <Control icon="laptop" label={call.screen ? "Stop sharing" : "Share screen"} run={() => call.share(!call.screen)} />
+          <Control icon="laptop" label={call.screen ? "Stop sharing" : "Share screen"} run={() => call.share(!call.screen)} disabled={me?.role === "listener"} />
         )}
         <Control icon="hand" label={me?.hand ? "Lower hand" : "Raise hand"} run={() => call.raise_hand(!me?.hand)} />
-        {me?.role === "host" && <Control icon="shield" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
+        <Control icon="devices" label="Devices" run={async () => set_choosing(true)} />
+        {host && <Control icon="lock" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
+        {host && <Control icon="people" label={call.lobby ? "Open doors" : "Ask first"} run={() => call.set_lobby(!call.lobby)} />}
         <Control icon="copy" label="Copy address" run={() => copy()} />
         <Control icon="leave" label="Leave" run={() => call.leave()} danger />
       </div>
+      {quality && (
+        <p class="soft quality" data-quality={quality} role="status">
+          {QUALITIES[quality]}
+        </p>
+      )}
+      {choosing && <Devices call={call} on_close={() => set_choosing(false)} />}
     </div>
+  );
+}
+
+/** From so many tiles on, one is large. */
+const STAGE_FROM = 4;
+const QUALITY_EVERY_MS = 3_000;
+const QUALITIES: Record<Quality, string> = {
+  good: "Good connection",
+  fair: "Fair connection: pictures may be less sharp",
+  poor: "Poor connection: switch your camera off if voices break up",
+};
+
+function useQuality(call: Call): Quality | null {
+  const [quality, set] = useState<Quality | null>(null);
+  useEffect(() => {
+    const timer = setInterval(() => void call.quality().then(set, () => {}), QUALITY_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [call]);
+  return quality;
+}
+
+/** Somebody waits before the door. */
+function Guest({ call, guest }: { call: Call; guest: CallGuest }) {
+  const answer = (yes: boolean) => void call.admit(guest.user, yes).catch((error) => say(words_of(error)));
+  return (
+    <p class="banner guest" role="status">
+      <span>{guest.name ?? "Somebody"} wants to come in.</span>
+      <button type="button" class="primary" onClick={() => answer(true)}>
+        Let in
+      </button>
+      <button type="button" onClick={() => answer(false)}>
+        Refuse
+      </button>
+    </p>
+  );
+}
+
+/** Which microphone and camera are used. */
+function Devices({ call, on_close }: { call: Call; on_close(): void }) {
+  const [found, set_found] = useState<MediaDeviceInfo[]>([]);
+  useEffect(() => {
+    const look = () => void navigator.mediaDevices.enumerateDevices().then(set_found, () => {});
+    look();
+    navigator.mediaDevices.addEventListener("devicechange", look);
+    return () => navigator.mediaDevices.removeEventListener("devicechange", look);
+  }, []);
+  const choice = (kind: "microphone" | "camera") => {
+    const devices = found.filter((one) => one.kind === (kind === "microphone" ? "audioinput" : "videoinput"));
+    const [track] = (kind === "microphone" ? call.local?.getAudioTracks() : call.local?.getVideoTracks()) ?? [];
+    return (
+      <div class="field">
+        <label for={`choose-${kind}`}>{kind === "microphone" ? "Microphone" : "Camera"}</label>
+        <select
+          id={`choose-${kind}`}
+          value={track?.getSettings().deviceId ?? ""}
+          onChange={(event) => void call.use_device(kind, event.currentTarget.value).catch((error) => say(media_words(error)))}
+        >
+          {!track && <option value="">None</option>}
+          {devices.map((device, nth) => (
+            <option value={device.deviceId} key={device.deviceId}>
+              {device.label || `${kind === "microphone" ? "Microphone" : "Camera"} ${nth + 1}`}
+            </option>
+          ))}
+        </select>
+      </div>
+    );
+  };
+  return (
+    <Dialog title="Microphone and camera" on_close={on_close}>
+      {choice("microphone")}
+      {choice("camera")}
+      <div class="actions">
+        <button type="button" class="primary" onClick={on_close}>
+          Done
+        </button>
+      </div>
+    </Dialog>
   );
 }
 
@@ -255,6 +388,14 @@ function Tile({ call, person }: { call: Call; person: CallParticipant }) {
         <span>{name}</span>
         {host && (
           <span class="host">
+            <button
+              type="button"
+              title={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
+              aria-label={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
+              onClick={() => void call.set_role(person.participant, person.role === "listener" ? "speaker" : "listener").catch((error) => say(words_of(error)))}
+            >
+              <Icon name={person.role === "listener" ? "mic" : "eye"} />
+            </button>
             <button type="button" title={`Mute ${name}`} aria-label={`Mute ${name}`} disabled={!microphone || microphone.muted} onClick={() => void call.silence(person.participant)}>
               <Icon name="silent" />
             </button>
