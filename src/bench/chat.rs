@@ -8,26 +8,29 @@
 //! | `direct` | pairs that talk | from sending to `sent`, and to the other's device |
 //! | `across` | the same with the two on different nodes, over Redis | as above |
 //! | `sustained` | a thousand conversations, each sender says the next thing when the last one is answered | durable sends a second |
+//! | `stopped` | one of a thousand reads nothing for a minute | times of the others, what becomes of it |
 //! | `resume` | one device comes back to ten thousand entries | entries a second |
 //!
 //! CPU and memory are of the node's process, read from `/proc`; PostgreSQL's are told beside them.
+
+mod idle;
+mod resume;
+mod stopped;
+mod sustained;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use nova_actors::conversation::NewEntry;
 use nova_actors::id::UserId;
-use time::OffsetDateTime;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::BenchError;
 use super::installation::{Installation, Node, Redis};
 use super::measure::{Line, Processes, Times, load};
 use super::people::{Device, Town};
 use super::swarm::{Dial, Speech, Swarm};
-use crate::conversations::draft::{Draft, Message};
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +49,8 @@ pub enum Scenario {
     Resume,
     /// One conversation of 5,000 sockets, 20 messages a second.
     Large,
+    /// One conversation of 1,001 sockets, of which one stops reading for a minute.
+    Stopped,
 }
 
 /// `nova bench chat`.
@@ -87,7 +92,7 @@ pub struct ChatBench {
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(12..=32_000))]
     pub bytes: u32,
 
-    /// How long is measured, in seconds; default: 15, of `idle` 60.
+    /// How long is measured, in seconds; default: 15, of `idle` and `stopped` 60.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: Option<u32>,
 
@@ -130,6 +135,7 @@ impl ChatBench {
             Scenario::Across,
             Scenario::Sustained,
             Scenario::Resume,
+            Scenario::Stopped,
         ];
         let scenarios = if self.scenarios.is_empty() { &all[..] } else { &self.scenarios };
         let mut is_good = true;
@@ -164,6 +170,7 @@ impl ChatBench {
             Scenario::Across => self.direct(&place, "direct, over two nodes").await,
             Scenario::Sustained => self.sustained(&place).await,
             Scenario::Resume => self.resume(&place).await,
+            Scenario::Stopped => Box::pin(self.stopped(&place)).await,
         };
         Box::pin(place.end()).await;
         measured
@@ -217,7 +224,11 @@ impl ChatBench {
     }
 
     fn swarm(&self) -> Swarm {
-        Swarm::new(self.speech, self.bytes as usize)
+        self.swarm_of(self.bytes as usize)
+    }
+
+    fn swarm_of(&self, bytes: usize) -> Swarm {
+        Swarm::new(self.speech, bytes)
     }
 
     async fn devices(&self, town: &Town<'_>, users: usize) -> Result<Vec<Device>, BenchError> {
@@ -305,73 +316,6 @@ impl ChatBench {
         Ok(lines)
     }
 
-    async fn idle(&self, place: &Place) -> Result<Vec<Line>, BenchError> {
-        let sockets = self.sockets.map_or(9_000, |sockets| sockets as usize);
-        let seconds = self.seconds(60);
-        let server = place.server.clone().ok_or_else(|| BenchError::because("`idle` needs --pid"))?;
-        let town = self.town(place)?;
-        const WARM: usize = 100;
-        let devices = self.devices(&town, sockets + WARM).await?;
-        let pairs = self.conversations.map_or(0, |pairs| pairs as usize);
-        if self.speech == Speech::Nova && pairs > 0 {
-            let rest = devices.get(WARM..).unwrap_or_default();
-            let members: Vec<Vec<Device>> = (0..pairs)
-                .map(|pair| {
-                    (0..2).filter_map(|side| rest.get((2 * pair + side) % rest.len()).cloned()).collect()
-                })
-                .collect();
-            town.conversations(&members).await?;
-        }
-        let mut swarm = self.swarm();
-        let dials = place.dials(&devices);
-        let (warm, many) = dials.split_at(WARM);
-        swarm.dial(warm.to_vec()).await?;
-        let empty = server.resident_bytes();
-        swarm.dial(many.to_vec()).await?;
-        // What connecting took is given back or used again after a moment; the promise is of what stays.
-        sleep(Duration::from_secs(3)).await;
-        let full = server.resident_bytes();
-        let each = (full.saturating_sub(empty)) as f64 / sockets as f64;
-        let (cpu, began) = (server.cpu(), Instant::now());
-        let mut most = full;
-        while began.elapsed().as_secs_f64() < seconds {
-            sleep(Duration::from_secs_f64(5.0_f64.min(seconds))).await;
-            most = most.max(server.resident_bytes());
-        }
-        let last = server.resident_bytes();
-        let percent = (server.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
-        let percent = percent / (sockets as f64 / 1_000.0);
-        let ended = swarm.tally().ended.get();
-        let title = match pairs {
-            0 => format!("{sockets} idle sockets"),
-            pairs => format!("{sockets} idle sockets in {pairs} conversations"),
-        };
-        let kib = |bytes: f64| bytes / 1_024.0;
-        let drift = kib(last as f64 - full as f64) / sockets as f64;
-        let told = |what: &str, promise: &str, seen: String, kept: bool| match self.speech {
-            Speech::Nova => Line::promised(format!("{title}: {what}"), promise, seen, kept),
-            _ => Line::told(format!("{title}: {what}"), seen),
-        };
-        let lines = vec![
-            told("memory a socket", "≤ 8 KiB", format!("{:.2} KiB", kib(each)), kib(each) <= 8.0),
-            told(
-                "CPU for 1,000 sockets",
-                "≤ 1 % of a core",
-                format!("{percent:.3} % over {seconds:.0} s, load {}", load()),
-                percent <= 1.0,
-            ),
-            told(
-                "memory after that",
-                "flat",
-                format!("{drift:+.2} KiB a socket, {:.1} MiB at most", kib(most as f64) / 1_024.0),
-                drift.abs() <= 0.5,
-            ),
-            Line::promised(format!("{title}: sockets that ended"), "0", ended.to_string(), ended == 0),
-        ];
-        swarm.leave().await;
-        Ok(lines)
-    }
-
     async fn direct(&self, place: &Place, name: &str) -> Result<Vec<Line>, BenchError> {
         let pairs = self.conversations.map_or(100, |pairs| pairs as usize);
         let (rate, seconds) = (f64::from(self.rate.unwrap_or(500)), self.seconds(15));
@@ -427,140 +371,6 @@ impl ChatBench {
         lines.push(losses(&title, &swarm, 2 * said, deliveries));
         swarm.leave().await;
         Ok(lines)
-    }
-
-    async fn sustained(&self, place: &Place) -> Result<Vec<Line>, BenchError> {
-        /// Unanswered messages of one sender.
-        const WINDOW: usize = 2;
-        let conversations = self.conversations.map_or(1_000, |conversations| conversations as usize);
-        let seconds = self.seconds(15);
-        let town = self.town(place)?;
-        // Each has a listener who is away: what is said waits for them.
-        let devices = self.devices(&town, 2 * conversations).await?;
-        let members: Vec<_> = devices.chunks(2).map(<[Device]>::to_vec).collect();
-        let ids = town.conversations(&members).await?;
-        let senders: Vec<_> = devices.iter().step_by(2).cloned().collect();
-        let mut swarm = self.swarm();
-        swarm.dial(place.dials(&senders)).await?;
-        for (at, id) in ids.iter().enumerate() {
-            swarm.place(at, *id);
-        }
-        let who = |number: u64| (number % conversations as u64) as usize;
-        let is_bound = self.rate.map(f64::from);
-        match is_bound {
-            Some(rate) => drop(swarm.say_steadily(rate, WARM_S, who).await),
-            None => {
-                swarm.loop_on(WINDOW);
-                sleep(Duration::from_secs_f64(WARM_S)).await;
-            }
-        }
-        let (before, sent_before) = (place.cpu(), swarm.tally().sent.get());
-        swarm.time(true);
-        let own = Processes::one(std::process::id());
-        let (own_before, began) = (own.cpu(), Instant::now());
-        match is_bound {
-            Some(rate) => drop(swarm.say_steadily(rate, seconds, who).await),
-            None => sleep(Duration::from_secs_f64(seconds)).await,
-        }
-        let (sent, took) = (swarm.tally().sent.get() - sent_before, began.elapsed().as_secs_f64());
-        let (after, own_cpu) = (place.cpu(), own.cpu() - own_before);
-        swarm.time(false);
-        swarm.loop_off();
-        let all = |tally: &super::swarm::Tally| {
-            let refused: u64 = tally.refusals.borrow().values().sum();
-            tally.sent.get() + refused >= tally.said.get() && tally.deliveries.get() >= tally.sent.get()
-        };
-        swarm.hears(LATE_MAX, all).await;
-        let times = Times::new(swarm.tally().sent_us.take());
-        let per_s = sent as f64 / took;
-        let title = format!("durable sends in {conversations} conversations");
-        let mut lines = vec![
-            Line::promised(
-                format!("{title}: sustained"),
-                "≥ 10,000/s",
-                format!("{per_s:.0}/s over {took:.0} s, load {}", load()),
-                per_s >= 10_000.0,
-            ),
-            Line::told(format!("{title}: from sending to `sent`"), times.to_string()),
-        ];
-        if let (Some(before), Some(after)) = (before, after) {
-            let each_us = |cpu: Duration| cpu.as_secs_f64() * 1e6 / sent.max(1) as f64;
-            let (node, postgres) = (each_us(after.0 - before.0), each_us(after.1.saturating_sub(before.1)));
-            let load = each_us(own_cpu);
-            lines.push(Line::told(
-                format!("{title}: CPU a message"),
-                format!("{node:.0} µs, PostgreSQL {postgres:.0} µs, the load itself {load:.0} µs"),
-            ));
-        }
-        let tally = swarm.tally();
-        lines.push(losses(&title, &swarm, tally.said.get(), tally.sent.get()));
-        swarm.leave().await;
-        Ok(lines)
-    }
-
-    async fn resume(&self, place: &Place) -> Result<Vec<Line>, BenchError> {
-        /// More than this in one conversation is a gap to be pulled.
-        const EACH: usize = 1_000;
-        const TIMES: usize = 5;
-        let Some(installation) = &place.installation else {
-            return Err(BenchError::because("`resume` writes its queue itself: leave out --addr"));
-        };
-        let conversations = self.conversations.map_or(10, |conversations| conversations as usize);
-        let town = self.town(place)?;
-        let devices = self.devices(&town, conversations + 1).await?;
-        let (one, others) = devices.split_first().ok_or_else(|| BenchError::because("nobody"))?;
-        let members: Vec<_> = others.iter().map(|other| vec![one.clone(), other.clone()]).collect();
-        let ids = town.conversations(&members).await?;
-        let text = "x".repeat(self.bytes as usize);
-        for (id, other) in ids.iter().zip(others) {
-            let entries: Result<Vec<NewEntry>, _> = (0..EACH)
-                .map(|number| {
-                    let message = Message { text: Some(text.clone()), ..Message::default() };
-                    let key = format!("queued-{number}");
-                    Draft::Message(message).entry(*id, other.user, &key, OffsetDateTime::now_utc())
-                })
-                .collect();
-            let entries = entries.map_err(|invalid| BenchError::because(invalid.message))?;
-            for some in entries.chunks(250) {
-                let appended = installation.errand().store().append_entries(some).await;
-                appended.map_err(BenchError::because)?;
-            }
-        }
-        let queued = (conversations * EACH) as u64;
-        let (mut rates, mut cpu_us) = (Vec::new(), Vec::new());
-        let mut worst = (0, 0, queued);
-        for _ in 0..TIMES {
-            // It acknowledges nothing, so everything waits again.
-            let (before, began) = (place.cpu(), Instant::now());
-            let heard = super::swarm::drain(place.door(0)?, &one.token).await?;
-            let took = began.elapsed().as_secs_f64();
-            if let (Some(before), Some(after)) = (before, place.cpu()) {
-                cpu_us.push((after.0 - before.0).as_secs_f64() * 1e6 / queued as f64);
-            }
-            rates.push(heard.entries as f64 / took);
-            worst = (worst.0.max(heard.repeats), worst.1.max(heard.holes), worst.2.min(heard.entries));
-        }
-        rates.sort_by(f64::total_cmp);
-        let middle = rates.get(TIMES / 2).copied().unwrap_or_default();
-        let (slowest, quickest) =
-            (rates.first().copied().unwrap_or_default(), rates.last().copied().unwrap_or_default());
-        let title = format!("resuming {queued} entries of {conversations} conversations");
-        let cpu = cpu_us.iter().sum::<f64>() / cpu_us.len().max(1) as f64;
-        Ok(vec![
-            Line::promised(
-                format!("{title}: from dialling to `drained`"),
-                "≥ 50,000/s",
-                format!("{middle:.0}/s ({slowest:.0} to {quickest:.0} of {TIMES}), load {}", load()),
-                middle >= 50_000.0,
-            ),
-            Line::told(format!("{title}: CPU an entry"), format!("{cpu:.1} µs")),
-            Line::promised(
-                format!("{title}: losses, repeats"),
-                "0",
-                format!("{}, {}", queued - worst.2 + worst.1, worst.0),
-                worst == (0, 0, queued),
-            ),
-        ])
     }
 }
 

@@ -90,6 +90,18 @@ struct Shared {
 }
 
 impl Shared {
+    /// Of one socket that says nothing.
+    fn alone() -> Shared {
+        Shared {
+            speech: Speech::Nova,
+            began: Instant::now(),
+            tally: Tally::default(),
+            padding: String::new(),
+            in_flight: RefCell::default(),
+            run: String::new(),
+        }
+    }
+
     fn now_us(&self) -> u32 {
         u32::try_from(self.began.elapsed().as_micros()).unwrap_or(u32::MAX)
     }
@@ -349,7 +361,7 @@ fn digits(text: &[u8]) -> u64 {
     digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
 }
 
-/// What a device heard until its queue was empty.
+/// What a device heard until its queue was empty, or until it was sent away.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Drained {
     /// Entries.
@@ -358,24 +370,65 @@ pub struct Drained {
     pub repeats: u64,
     /// Numbers that were left out.
     pub holes: u64,
+    /// The code of the close frame, where the server ended it.
+    pub close: Option<u16>,
 }
 
 /// Connects one device, and leaves when its queue is drained.
 pub async fn drain(addr: SocketAddr, token: &str) -> Result<Drained, BenchError> {
-    let shared = Shared {
-        speech: Speech::Nova,
-        began: Instant::now(),
-        tally: Tally::default(),
-        padding: String::new(),
-        in_flight: RefCell::default(),
-        run: String::new(),
-    };
+    let shared = Shared::alone();
     let dial = Dial { addr, token: token.to_owned() };
     timeout(DIAL_MAX, open(0, &dial, &shared))
         .await
         .map_err(|_| BenchError::because("the queue did not end within a minute"))??;
-    let Tally { deliveries, repeats, holes, .. } = shared.tally;
-    Ok(Drained { entries: deliveries.get(), repeats: repeats.get(), holes: holes.get() })
+    Ok(shared.tally.drained(None))
+}
+
+/// A device that was let in and reads nothing any more.
+pub struct Sleeper {
+    member: Rc<Member>,
+    reader: Reader,
+    shared: Shared,
+}
+
+impl Sleeper {
+    /// Connects it and lets it fall asleep.
+    pub async fn dial(addr: SocketAddr, token: &str) -> Result<Sleeper, BenchError> {
+        let shared = Shared::alone();
+        let dialled = client::dial_narrow(addr, "/v1/ws", Some("nova.v1")).await;
+        let (writer, reader) = dialled.map_err(BenchError::because)?;
+        let (member, reader) = timeout(DIAL_MAX, enter(0, token, &shared, writer, reader))
+            .await
+            .map_err(|_| BenchError::because("a socket was not let in for a minute"))??;
+        Ok(Sleeper { member, reader, shared })
+    }
+
+    /// It wakes and reads what is left for it, to the end of the connection or until `within` has passed.
+    pub async fn wakes(mut self, within: Duration) -> Drained {
+        let mut close = None;
+        let reading = async {
+            loop {
+                let read = self.reader.read(|heard| match heard {
+                    Heard::Text(text) => self.member.hear(&self.shared, text),
+                    Heard::Ping(payload) => self.member.writer.pong(payload),
+                    Heard::Close(code) => close = code,
+                });
+                if read.await.is_err() {
+                    return;
+                }
+            }
+        };
+        // A connection that does not end leaves `close` empty.
+        let _ended = timeout(within, reading).await.is_ok();
+        self.shared.tally.drained(close)
+    }
+}
+
+impl Tally {
+    fn drained(&self, close: Option<u16>) -> Drained {
+        let Tally { deliveries, repeats, holes, .. } = self;
+        Drained { entries: deliveries.get(), repeats: repeats.get(), holes: holes.get(), close }
+    }
 }
 
 async fn open(number: usize, dial: &Dial, shared: &Shared) -> Result<(Rc<Member>, Reader), BenchError> {
@@ -384,10 +437,21 @@ async fn open(number: usize, dial: &Dial, shared: &Shared) -> Result<(Rc<Member>
         Speech::Ws => ("/", None),
         Speech::Socketio => ("/socket.io/?EIO=4&transport=websocket", None),
     };
-    let (writer, mut reader) = client::dial(dial.addr, path, protocol).await.map_err(BenchError::because)?;
+    let (writer, reader) = client::dial(dial.addr, path, protocol).await.map_err(BenchError::because)?;
+    enter(number, &dial.token, shared, writer, reader).await
+}
+
+/// Is let in, and reads until nothing waits any more.
+async fn enter(
+    number: usize,
+    token: &str,
+    shared: &Shared,
+    writer: Writer,
+    mut reader: Reader,
+) -> Result<(Rc<Member>, Reader), BenchError> {
     let (first, last): (Option<String>, &[u8]) = match shared.speech {
         Speech::Nova => {
-            let connect = serde_json::json!({ "type": "connect", "ref": 0, "token": dial.token });
+            let connect = serde_json::json!({ "type": "connect", "ref": 0, "token": token });
             (Some(connect.to_string()), br#"{"type":"drained""#)
         }
         Speech::Ws => (None, b""),
