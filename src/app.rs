@@ -23,8 +23,9 @@ use sqlx::postgres::PgConnectOptions;
 use crate::bus::redis::RedisRefusal;
 use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
+use crate::chat::seam::Deciders;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
-use crate::config::Config;
+use crate::config::{Config, NodeRole};
 use crate::conversations::Conversations;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::presence::Presences;
@@ -146,9 +147,9 @@ pub struct Engine {
     pub health: Health,
     /// The address of the HTTP door, as bound.
     pub http_addr: SocketAddr,
-    /// The address of the RTMP door, as bound.
+    /// The address of the RTMP door: as bound, or as configured where other nodes have the door.
     pub rtmp_addr: SocketAddr,
-    /// The address of the media port of calls, as bound.
+    /// The address of the media port of calls: as bound, or as configured where other nodes have it.
     pub rtc_addr: SocketAddr,
 }
 
@@ -175,7 +176,7 @@ pub struct App {
     server: Server,
     http_addr: SocketAddr,
     metrics_addr: SocketAddr,
-    ingest: Ingest,
+    ingest: Option<Ingest>,
     embedded: Option<Embedded>,
     presence: Presence,
     attending: AbortOnDrop,
@@ -199,13 +200,16 @@ impl App {
         use_ring();
         // A taken port is the most common mistake and the cheapest to notice: before anything is started.
         let http = listen::bind("--http-addr", config.http.http_addr)?;
-        let rtmp = listen::bind("--rtmp-addr", config.live.rtmp_addr)?;
-        let rtmps = config.live.rtmps_addr.map(|addr| listen::bind("--rtmps-addr", addr)).transpose()?;
-        let rtc = listen::bind_udp("--rtc-addr", config.rtc.rtc_addr)?;
+        let has_ingest = config.has_role(NodeRole::Ingest);
+        let rtmp = has_ingest.then(|| listen::bind("--rtmp-addr", config.live.rtmp_addr)).transpose()?;
+        let rtmps = config.live.rtmps_addr.filter(|_| has_ingest);
+        let rtmps = rtmps.map(|addr| listen::bind("--rtmps-addr", addr)).transpose()?;
+        let rtc = config.has_role(NodeRole::Rtc);
+        let rtc = rtc.then(|| listen::bind_udp("--rtc-addr", config.rtc.rtc_addr)).transpose()?;
         let metrics_listener = listen::bind("--metrics-addr", config.telemetry.metrics_addr)?;
         let tls = listen::tls(&config.http)?;
-        let rtc_addr = listen::udp_address(&rtc)?;
-        let rtmp_addr = listen::address(&rtmp)?;
+        let rtc_addr = rtc.as_ref().map_or(Ok(config.rtc.rtc_addr), listen::udp_address)?;
+        let rtmp_addr = rtmp.as_ref().map_or(Ok(config.live.rtmp_addr), listen::address)?;
         let rtmps = rtmps.zip(tls.clone().map(Arc::new));
         let (http_addr, metrics_addr) = (listen::address(&http)?, listen::address(&metrics_listener)?);
 
@@ -273,7 +277,10 @@ impl App {
             clock.clone(),
         );
         let tokens = Arc::new(AccessTokens(identity.clone()));
-        let (media, events) = Media::start(&config.rtc, rtc, metrics.clone())?;
+        let (media, events) = match rtc {
+            Some(rtc) => Media::start(&config.rtc, rtc, metrics.clone())?,
+            None => Media::elsewhere(),
+        };
         let parts = calls::Parts {
             node,
             store: store.clone(),
@@ -288,16 +295,23 @@ impl App {
             metrics: metrics.clone(),
         };
         let calls = Calls::start(&config.rtc, parts);
-        let deciders = WithCalls { others: talk.clone(), calls: calls.clone() };
-        let chat =
-            Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, Arc::new(deciders));
+        let deciders: Arc<dyn Deciders> = match config.has_role(NodeRole::Rtc) {
+            true => Arc::new(WithCalls { others: talk.clone(), calls: calls.clone() }),
+            false => Arc::new(talk.clone()),
+        };
+        let chat = Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, deciders);
+        let chat = if config.has_role(NodeRole::Chat) { chat } else { chat.closed() };
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));
-        tokio::spawn(crate::social::fold::keep_folding(store.clone()));
+        let is_worker = config.has_role(NodeRole::Worker);
+        if is_worker {
+            tokio::spawn(crate::social::fold::keep_folding(store.clone()));
+            tokio::spawn(conversations.clone().keep_swept());
+            tokio::spawn(crate::events::sequencer::run(store.clone(), metrics.clone()));
+            tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
+        }
         let feeds = Arc::new(Feeds::new(store.clone(), clock.clone(), metrics.clone()));
         tokio::spawn(crate::feeds::tail::follow(feeds.clone()));
-        tokio::spawn(crate::events::sequencer::run(store.clone(), metrics.clone()));
-        tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
         let manner = Manner::new(&config, &secret, metrics.clone());
         let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;
         let keeping = keeping(&config);
@@ -315,10 +329,10 @@ impl App {
             let period = Duration::from_secs(config.live.thumbnail_s.into());
             tokio::spawn(thumbnails::keep_taking(live.clone(), config.live.ffmpeg.clone(), period));
         }
-        let sockets = Sockets { plain: rtmp, tls: rtmps };
         let threads = config.live.ingest_thread_count();
-        let ingest =
-            Ingest::open(&config.live, threads, sockets, live.clone()).map_err(StartError::Threads)?;
+        let sockets = rtmp.map(|plain| Sockets { plain, tls: rtmps });
+        let open = |sockets| Ingest::open(&config.live, threads, sockets, live.clone());
+        let ingest = sockets.map(open).transpose().map_err(StartError::Threads)?;
         let started = clock.instant();
         let engine = Arc::new(Engine {
             started,
@@ -354,7 +368,7 @@ impl App {
         )?;
         let told = &engine.config.webhooks;
         let webhooks = Webhooks::start(
-            &told.webhook_urls,
+            if is_worker { &told.webhook_urls } else { &[] },
             told.webhook_secret.as_ref(),
             &engine.store,
             &engine.clock,
@@ -379,15 +393,17 @@ impl App {
         self.http_addr
     }
 
-    /// The line printed on standard output when the node is ready.
+    /// The line printed on standard output when the node is ready: the doors it has.
     pub fn ready_line(&self) -> String {
-        let line = serde_json::json!({
-            "ready": true,
-            "http": self.http_addr.to_string(),
-            "rtmp": self.engine.rtmp_addr.to_string(),
-            "rtc": self.engine.rtc_addr.to_string(),
-            "metrics": self.metrics_addr.to_string(),
-        });
+        let mut line = serde_json::json!({ "ready": true, "http": self.http_addr.to_string() });
+        let mut has = |door: &str, addr: SocketAddr| line[door] = addr.to_string().into();
+        if self.ingest.is_some() {
+            has("rtmp", self.engine.rtmp_addr);
+        }
+        if self.engine.config.has_role(NodeRole::Rtc) {
+            has("rtc", self.engine.rtc_addr);
+        }
+        has("metrics", self.metrics_addr);
         line.to_string()
     }
 
@@ -400,7 +416,7 @@ impl App {
         let served = tokio::select! {
             ended = &mut running => ended.map_err(StartError::Server),
             () = &mut stop => {
-                drain(&engine, &handle, &ingest, running).await;
+                drain(&engine, &handle, ingest.as_ref(), running).await;
                 Ok(())
             }
         };
@@ -424,7 +440,7 @@ impl App {
 async fn drain(
     engine: &Engine,
     handle: &ServerHandle,
-    ingest: &Ingest,
+    ingest: Option<&Ingest>,
     mut running: std::pin::Pin<&mut Server>,
 ) {
     tracing::info!("draining");
@@ -439,7 +455,12 @@ async fn drain(
             engine.chat.drain(limit).await;
             handle.stop(true).await;
         };
-        let ((), (), ended) = tokio::join!(ingest.close(limit), doors, &mut running);
+        let publishers = async {
+            if let Some(ingest) = ingest {
+                ingest.close(limit).await;
+            }
+        };
+        let ((), (), ended) = tokio::join!(publishers, doors, &mut running);
         ended
     };
     match tokio::time::timeout(limit + Duration::from_secs(1), politely).await {

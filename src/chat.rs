@@ -98,6 +98,8 @@ struct Shared {
     sockets: AtomicUsize,
     sockets_max: usize,
     leaving: AtomicBool,
+    /// Whether this node has sockets at all.
+    is_open: bool,
     empty: Notify,
     /// Spreads pings and returns; not for secrets.
     random: AtomicU64,
@@ -141,6 +143,7 @@ impl Door {
             sockets: AtomicUsize::new(0),
             sockets_max: by_files.min(by_config),
             leaving: AtomicBool::new(false),
+            is_open: true,
             empty: Notify::new(),
         }))
     }
@@ -164,6 +167,15 @@ impl Door {
     /// Where clients reach the nodes there are, as this one last heard.
     pub fn nodes(&self) -> Vec<String> {
         self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A door that lets nobody in, for a node that has other roles. Before anything is made of the door; afterwards it has no effect.
+    #[must_use]
+    pub fn closed(mut self) -> Door {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.is_open = false;
+        }
+        self
     }
 
     fn hub(&self) -> Rc<Hub> {
@@ -288,6 +300,9 @@ impl Shared {
 
     /// Counts a connection in, or says when to come back.
     fn admit(&self, address: IpAddr) -> Result<(), ApiError> {
+        if !self.is_open {
+            return Err(ApiError::because(Code::Misdirected, "a node with the role chat has the sockets"));
+        }
         if self.leaving.load(Ordering::SeqCst) {
             return Err(Code::Draining.into());
         }

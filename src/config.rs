@@ -6,6 +6,7 @@
 //! A key the engine does not know is refused with the nearest name it does know. Secrets print as `set`.
 
 mod reading;
+mod roles;
 mod values;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::store::StoreConfig;
 use crate::webhooks;
 
 pub use reading::{ConfigError, Setting, Source, option_names, parse};
+pub use roles::NodeRole;
 pub use values::Secret;
 use values::*;
 
@@ -34,6 +36,17 @@ pub struct Config {
     /// Where the engine keeps what it owns: the embedded PostgreSQL cluster, objects, keys.
     #[arg(long, env = "NOVA_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub data_dir: PathBuf,
+
+    /// What this node does (comma-separated); the health of every node is at its HTTP address.
+    #[arg(
+        long,
+        env = "NOVA_ROLES",
+        value_name = "ROLES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "api,chat,ingest,rtc,worker"
+    )]
+    pub roles: Vec<NodeRole>,
 
     /// The HTTP and WebSocket door.
     #[command(flatten)]
@@ -444,6 +457,17 @@ impl LiveConfig {
 }
 
 impl Config {
+    /// Whether this node has a role.
+    pub fn has_role(&self, role: NodeRole) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether this node serves a path of the HTTP door.
+    pub fn serves(&self, path: &str) -> bool {
+        let serving = NodeRole::serving(path);
+        serving.is_empty() || serving.iter().any(|role| self.has_role(*role))
+    }
+
     /// Where objects are kept: as configured, else below the data directory.
     pub fn objects_place(&self) -> Place {
         self.objects.objects.clone().unwrap_or_else(|| Place::Disk(self.data_dir.join("objects")))

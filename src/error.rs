@@ -88,6 +88,7 @@ codes! {
     UriTooLong          "uri_too_long"          URI_TOO_LONG           "the address is too long";
     UnsupportedMedia    "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "the body must be application/json";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE  "it ends before this range";
+    Misdirected         "misdirected"           MISDIRECTED_REQUEST    "this node does not do this; ask one that does";
     InvalidFields       "invalid_fields"        UNPROCESSABLE_ENTITY   "some fields are not valid";
     IdempotencyMismatch "idempotency_mismatch"  UNPROCESSABLE_ENTITY   "this key was used with another request";
     UpgradeRequired     "upgrade_required"      UPGRADE_REQUIRED       "this address speaks WebSocket";

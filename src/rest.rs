@@ -54,6 +54,7 @@ use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route, guard};
 
+use crate::config::NodeRole;
 use crate::error::{ApiError, Code};
 use crate::playback;
 
@@ -79,8 +80,16 @@ macro_rules! routes {
 
         /// Puts every call where it belongs.
         pub fn configure(cfg: &mut ServiceConfig) {
-            $(cfg.service(resource($path, &[$(stringify!($method)),+])
-                $(.route(route(stringify!($method)).to($($handler)::+)))+);)*
+            configure_some(cfg, |_| true);
+        }
+
+        /// The same on a node that serves only some paths; the others are answered 421 (RFC 9110 section 15.5.20).
+        pub fn configure_some(cfg: &mut ServiceConfig, serves: impl Fn(&str) -> bool) {
+            $(match serves($path) {
+                true => cfg.service(resource($path, &[$(stringify!($method)),+])
+                    $(.route(route(stringify!($method)).to($($handler)::+)))+),
+                false => cfg.service(elsewhere($path)),
+            };)*
             cfg.default_service(web::to(nothing_here));
         }
     };
@@ -180,6 +189,16 @@ fn resource(path: &'static str, methods: &[&str]) -> Resource {
         let mut response = if options { HttpResponse::NoContent() } else { HttpResponse::MethodNotAllowed() };
         let response = response.insert_header((header::ALLOW, allow.as_str())).finish();
         async move { response }
+    }))
+}
+
+/// A path that other nodes serve.
+fn elsewhere(path: &'static str) -> Resource {
+    web::resource(path).name(path).default_service(web::to(async move || {
+        let roles: Vec<&str> = NodeRole::serving(path).iter().map(|role| role.as_str()).collect();
+        let detail =
+            format!("a node with the role {} serves this; the operator sends it there", roles.join(" or "));
+        Err::<HttpResponse, ApiError>(ApiError::because(Code::Misdirected, detail))
     }))
 }
 

@@ -121,6 +121,11 @@ impl Media {
         Ok((Media { orders }, heard))
     }
 
+    /// No shard at all, on a node whose calls are elsewhere: whoever is asked for is not there, and nothing ever happens.
+    pub fn elsewhere() -> (Media, mpsc::Receiver<Event>) {
+        (Media { orders: mpsc::channel(1).0 }, mpsc::channel(1).1)
+    }
+
     /// Somebody comes; gives the answer to their offer.
     pub async fn join(&self, room: RoomKey, offer: Offer) -> Result<(MemberId, String), SfuError> {
         self.ask(|answer| Order::Join { room, offer: Box::new(offer), answer }).await

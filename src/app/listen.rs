@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::app::Engine;
 use crate::chat::upgrade;
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, NodeRole};
 use crate::rest::manner::{self, Manner};
 use crate::{console, playback, rest};
 
@@ -129,14 +129,20 @@ pub(super) fn serve(
 
     macro_rules! service {
         ($engine:ident, $manner:ident, $leaving:ident) => {{
+            let config = &$engine.config;
+            let console = |cfg: &mut web::ServiceConfig| {
+                if config.has_role(NodeRole::Api) {
+                    console::configure(cfg);
+                }
+            };
             let app = WebApp::new()
                 .app_data($engine.clone())
                 .app_data(web::Data::from($engine.identity.clone()))
                 .app_data(web::Data::new($engine.conversations.clone()))
                 .app_data($manner.clone())
-                .configure(console::configure)
+                .configure(console)
                 .configure(playback::relay::configure)
-                .configure(rest::configure)
+                .configure(|cfg| rest::configure_some(cfg, |path| config.serves(path)))
                 .wrap(from_fn(manner::around));
             let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
             HttpService::build()

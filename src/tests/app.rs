@@ -22,6 +22,8 @@ pub struct TestApp {
     pub http_addr: SocketAddr,
     /// `http://127.0.0.1:port/metrics`.
     pub metrics_url: String,
+    /// The line it said when it was ready.
+    pub ready: serde_json::Value,
     /// What the doors share.
     pub engine: Arc<Engine>,
     /// An HTTP client that follows no redirects and has a time limit.
@@ -84,6 +86,7 @@ impl TestApp {
             url: format!("http://{}", address("http")),
             http_addr: address("http").parse().expect("an address"),
             metrics_url: format!("http://{}/metrics", address("metrics")),
+            ready: line.clone(),
             engine,
             http,
             stop: Some(stop),
