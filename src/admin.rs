@@ -48,6 +48,9 @@ pub enum AdminCommand {
     Sessions(Whom),
     /// Log somebody out everywhere.
     EndSessions(Whom),
+    /// Begin a new history of all conversations, after the database was restored from a backup: devices know more than it does, and are told to
+    /// read everything anew. With all nodes stopped.
+    NewEpoch(Everybody),
     /// Look after the event log.
     #[command(subcommand)]
     Events(EventsCommand),
@@ -81,6 +84,14 @@ pub struct Whom {
     pub config: Box<Config>,
 }
 
+/// Nobody in particular, for a command about everybody.
+#[derive(Debug, Args)]
+pub struct Everybody {
+    /// The engine's configuration.
+    #[command(flatten)]
+    pub config: Box<Config>,
+}
+
 /// Somebody and a role.
 #[derive(Debug, Args)]
 pub struct RoleOf {
@@ -108,6 +119,11 @@ pub enum AdminError {
     /// The login names nobody.
     #[error("nobody has the username, e-mail address or id `{}`", .0.escape_debug())]
     Nobody(String),
+    /// What was asked for would confuse nodes that run.
+    #[error(
+        "{0} of the nodes of this database ran within the last ten seconds: stop them all, then do this again"
+    )]
+    NodesRun(i64),
     /// Nobody reads the event log under this name.
     #[error("no group is called `{}`; `nova admin events lag` lists them", .0.escape_debug())]
     NoSuchGroup(String),
@@ -152,6 +168,7 @@ impl AdminCommand {
             | AdminCommand::Unsuspend(whom)
             | AdminCommand::Sessions(whom)
             | AdminCommand::EndSessions(whom) => &whom.config,
+            AdminCommand::NewEpoch(of) => &of.config,
             AdminCommand::Events(command) => command.config(),
         }
     }
@@ -229,6 +246,17 @@ impl AdminCommand {
                     return Ok(vec![format!("{found} is logged in nowhere")]);
                 }
                 return Ok(devices.iter().map(line_of).collect());
+            }
+            AdminCommand::NewEpoch(_) => {
+                let now = time::OffsetDateTime::now_utc();
+                let running = errand.store().nodes_heard_since(now - crate::nodes::SILENCE_MAX).await?;
+                if running > 0 {
+                    return Err(AdminError::NodesRun(running));
+                }
+                let (epoch, changed) = errand.store().begin_epoch(now).await?;
+                format!(
+                    "{changed} conversations have the epoch {epoch} or a later one; devices that knew more read them anew"
+                )
             }
             AdminCommand::Events(command) => return command.run(errand.store()).await,
             AdminCommand::EndSessions(whom) => {

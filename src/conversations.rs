@@ -62,13 +62,18 @@ impl Conversations {
         blocks: Blocks,
     ) -> Conversations {
         let journal = Journal::start(store.clone(), JournalConfig::default(), metrics, committed.clone());
-        tokio::spawn(sweep(store.clone(), clock.clone()));
         Conversations { store, journal, committed, blocks, clock }
     }
 
     /// Where the logs are written and read.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Takes away what is past its time, for as long as the pool is open. Any node may; whoever comes second finds nothing left to do.
+    pub async fn keep_swept(self) {
+        let Conversations { store, clock, .. } = self;
+        sweep(store, clock).await;
     }
 
     /// Finishes what is being written; nothing is taken after that.
@@ -147,7 +152,8 @@ impl Conversations {
         if let Some(Some(title)) = edit.title {
             draft::check_title(title)?;
         }
-        let entry = edit.title.map(|title| draft::title_entry(id, caller, title));
+        let changes = edit.title.is_some() || edit.retention_s.is_some();
+        let entry = changes.then(|| draft::title_entry(id, caller, edit.title, edit.retention_s));
         let told = self.store.edit_conversation(id, caller, edit, entry).await?;
         self.tell(told);
         self.conversation(id, caller).await
@@ -294,7 +300,6 @@ impl Conversations {
     }
 }
 
-/// Takes away what is past its time, for as long as the pool is open. Every node does; whoever comes second finds nothing left to do.
 async fn sweep(store: Store, clock: Arc<dyn Clock>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -72,7 +72,7 @@
 //!
 //! **A start.** [`app::App::build`] binds the ports first, since a taken port is the most common mistake and the
 //! cheapest to notice; then PostgreSQL (ours or the configured one), the schema under a lock, the bus, identity,
-//! health, and the doors last. The ready line is printed when a request would be answered.
+//! health, and the doors last: those of the node's roles ([`config::NodeRole`]). The ready line is printed when a request would be answered.
 //!
 //! **An end.** SIGTERM → readiness says `draining` → sockets hear their goodbye, publishers are sent elsewhere → no new
 //! connections → open requests are answered → the pool
@@ -96,6 +96,11 @@
 //!   connection can be taken over whole, which the WebSocket door needs. actix-web's routing runs inside it.
 //! - **Readiness fails without PostgreSQL, and only without it** (or while draining). Redis away is `degraded` and
 //!   stays 200: the node serves everyone it holds. A node cut off from PostgreSQL can accept nothing durable.
+//! - **What a node does not do it answers 421**, not 404: a client, or a balancer that sent it to the wrong node, is not told that something
+//!   is not there.
+//! - **A new epoch comes from the clock**, and by hand (`nova admin new-epoch`): the database cannot know that it was restored, and one that
+//!   was restored twice would count to the same number twice.
+//! - **Keys outlive retention**: of an entry that is taken away before it is a week old, what a retry is told by stays.
 //! - **The configuration file supplies defaults to the command-line parser**, so precedence, bounds and words are
 //!   the same wherever a value comes from, and no second description of the options exists.
 //!

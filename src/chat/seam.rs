@@ -80,6 +80,8 @@ pub struct Opening {
 pub struct Welcome {
     /// Entries that wait for it, as `connected` tells it.
     pub queue: u64,
+    /// Conversations in which more waits than is pushed: it is told of each as a `gap`.
+    pub gaps: usize,
     /// What happens after `connected` was sent: subscriptions and the replay.
     pub then: Option<LocalBoxFuture<'static, ()>>,
 }

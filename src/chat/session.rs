@@ -395,7 +395,11 @@ impl Gate {
         };
         hub.send(socket, Class::Durable, None, &wire::answer(reference, &connected));
         door.metrics.ws_connects.with_label_values(&["accepted"]).inc();
-        let outcome = if welcome.queue == 0 { "current" } else { "replayed" };
+        let outcome = match (welcome.gaps, welcome.queue) {
+            (0, 0) => "current",
+            (0, _) => "replayed",
+            _ => "gap",
+        };
         door.metrics.ws_resumes.with_label_values(&[outcome]).inc();
         door.metrics.ws_queue_entries.observe(welcome.queue as f64);
         if let Some(then) = welcome.then {

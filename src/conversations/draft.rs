@@ -258,7 +258,10 @@ pub fn member_entry(conversation: ConversationId, actor: UserId, change: Change)
             serde_json::json!({ "action": "role", "user": user, "role": role.as_str() })
         }
         Change::Removed(user) => serde_json::json!({ "action": "removed", "user": user }),
-        Change::Left(user) => serde_json::json!({ "action": "left", "user": user }),
+        Change::Left(user, None) => serde_json::json!({ "action": "left", "user": user }),
+        Change::Left(user, Some(owner)) => {
+            serde_json::json!({ "action": "left", "user": user, "owner": owner })
+        }
     };
     own(conversation, actor, EntryKind::Member, &body)
 }
@@ -277,9 +280,21 @@ pub fn created_entry(
     own(conversation, owner, EntryKind::Member, &body)
 }
 
-/// The title of a group changed.
-pub fn title_entry(conversation: ConversationId, actor: UserId, title: Option<&str>) -> NewEntry {
-    own(conversation, actor, EntryKind::Title, &serde_json::json!({ "title": title }))
+/// The title of a group changed, or how long it keeps entries: what changed stands in it, `null` where it was taken away.
+pub fn title_entry(
+    conversation: ConversationId,
+    actor: UserId,
+    title: Option<Option<&str>>,
+    retention_s: Option<Option<i64>>,
+) -> NewEntry {
+    let mut body = serde_json::Map::new();
+    if let Some(title) = title {
+        body.insert("title".to_owned(), title.into());
+    }
+    if let Some(retention_s) = retention_s {
+        body.insert("retention_s".to_owned(), retention_s.into());
+    }
+    own(conversation, actor, EntryKind::Title, &body.into())
 }
 
 /// How a call of a conversation is now.

@@ -413,6 +413,7 @@ impl Deciders for Talk {
             let waits =
                 |resume: &Resume| Some(resume.top - resume.cursor).filter(|len| *len <= REPLAY_LEN_MAX);
             let queue = resumes.iter().filter_map(waits).sum();
+            let gaps = resumes.iter().filter(|resume| waits(resume).is_none()).count();
             live.0.following.lock().insert(device.session(), HashSet::new());
             live.0.presences.came(&device);
             let then = async move {
@@ -423,7 +424,7 @@ impl Deciders for Talk {
                 }
                 .await;
             };
-            Ok(Welcome { queue, then: Some(Box::pin(then)) })
+            Ok(Welcome { queue, gaps, then: Some(Box::pin(then)) })
         })
     }
 

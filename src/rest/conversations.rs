@@ -220,7 +220,7 @@ fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 /// The shortest retention: shorter than a sweep it would promise what is not kept.
 const RETENTION_S_MIN: i64 = 60;
 
-/// Changes a group: its title, how long it keeps entries. For administrators.
+/// Changes a group: its title, how long it keeps entries. For administrators. A `title` entry tells of it.
 #[utoipa::path(
     patch, path = "/v1/conversations/{conversation}", tag = "conversations", security(("bearer" = [])),
     params(

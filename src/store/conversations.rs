@@ -222,7 +222,7 @@ impl Store {
     ) -> Result<Option<Conversation>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM members m JOIN conversations c ON c.id = m.conversation_id
-             LEFT JOIN entries e ON e.conversation_id = c.id AND e.seq = c.last_seq
+             LEFT JOIN entries e ON e.conversation_id = c.id AND e.seq = c.last_seq AND e.seq > c.removed_seq
              WHERE c.id = $1 AND m.user_id = $2 AND m.left_at IS NULL"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.as_uuid()).bind(user.as_uuid());
@@ -247,7 +247,7 @@ impl Store {
              )
              SELECT {COLUMNS} FROM page JOIN conversations c ON c.id = page.id
              JOIN members m ON m.conversation_id = c.id AND m.user_id = $1
-             LEFT JOIN entries e ON e.conversation_id = c.id AND e.seq = c.last_seq
+             LEFT JOIN entries e ON e.conversation_id = c.id AND e.seq = c.last_seq AND e.seq > c.removed_seq
              ORDER BY c.last_at DESC, c.id DESC"
         );
         let (at, id) = after.map(|(at, id)| (at, id.as_uuid())).unzip();
@@ -294,6 +294,26 @@ impl Store {
         Ok(told)
     }
 }
+
+impl Store {
+    /// Gives every conversation an epoch it never had; says which, and of how many. Whoever knows another one has to read anew.
+    ///
+    /// The epoch comes from the clock and not from the database alone: one that is restored from the same backup twice would come to the same
+    /// number twice, with different histories behind it.
+    pub async fn begin_epoch(&self, now: OffsetDateTime) -> Result<(i32, u64), StoreError> {
+        let epoch = i32::try_from((now - EPOCHS_BEGAN).whole_seconds()).unwrap_or(i32::MAX);
+        let mut tx = self.pool().begin().await?;
+        // However many there are.
+        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+        let changed = sqlx::query("UPDATE conversations SET epoch = greatest(epoch + 1, $1)");
+        let changed = changed.bind(epoch).execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok((epoch, changed))
+    }
+}
+
+/// From when the seconds of later epochs are counted; the first epoch of every conversation is 1.
+const EPOCHS_BEGAN: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
 
 /// What is to be changed of a conversation; the outer `None` leaves it, the inner takes it away.
 #[derive(Debug, Clone, Copy, Default)]

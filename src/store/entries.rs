@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 
+/// For so long a client may repeat what it sent, whatever the retention.
+const KEYS_KEPT: time::Duration = time::Duration::days(7);
+
 /// What became of one entry of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -49,7 +52,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT c.epoch, c.last_seq, c.removed_seq, e.seq, e.kind, e.sender, e.client_msg_id, e.at, e.body::text AS body
              FROM conversations c LEFT JOIN LATERAL (
-                 SELECT * FROM entries e WHERE e.conversation_id = c.id AND e.seq > $2 ORDER BY e.seq LIMIT $3
+                 SELECT * FROM entries e WHERE e.conversation_id = c.id AND e.seq > greatest($2, c.removed_seq) ORDER BY e.seq LIMIT $3
              ) e ON true
              WHERE c.id = $1 ORDER BY e.seq",
         );
@@ -81,7 +84,7 @@ impl Store {
                 concat!(
                     "SELECT c.epoch, e.seq, e.kind, e.sender, e.client_msg_id, e.at, e.body::text AS body ",
                     "FROM conversations c JOIN entries e ON e.conversation_id = c.id ",
-                    "WHERE c.id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3"
+                    "WHERE c.id = $1 AND e.seq > greatest($2, c.removed_seq) ORDER BY e.seq LIMIT $3"
                 ),
             ),
             Which::Before(seq) => (
@@ -89,7 +92,7 @@ impl Store {
                 concat!(
                     "SELECT c.epoch, e.seq, e.kind, e.sender, e.client_msg_id, e.at, e.body::text AS body ",
                     "FROM conversations c JOIN entries e ON e.conversation_id = c.id ",
-                    "WHERE c.id = $1 AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3"
+                    "WHERE c.id = $1 AND e.seq < $2 AND e.seq > c.removed_seq ORDER BY e.seq DESC LIMIT $3"
                 ),
             ),
         };
@@ -113,10 +116,11 @@ impl Store {
     }
 
     /// Takes away what is past its conversation's retention, and positions whose time has come; says how many entries changed. Works in
-    /// bites, so nobody waits for it long; to be called again while it says that it did something.
+    /// bites, so nobody waits for it long; to be called again while it says that it did something. Of what is younger than
+    /// `KEYS_KEPT` the key stays, so that a retry finds it.
     pub async fn sweep_entries(&self, now: OffsetDateTime, bite: i64) -> Result<u64, StoreError> {
         // The first entry that stays bounds what goes: numbers and times grow together.
-        let removed = sqlx::query(
+        let removed = sqlx::query_scalar(
             "WITH due AS (
                  SELECT c.id, c.removed_seq, (
                      SELECT coalesce(max(old.seq), c.removed_seq) FROM (
@@ -127,10 +131,22 @@ impl Store {
                  FROM conversations c WHERE c.retention_s IS NOT NULL
              ), counted AS (
                  UPDATE conversations c SET removed_seq = due.up_to FROM due WHERE c.id = due.id AND due.up_to > c.removed_seq
+             ), gone AS (
+                 DELETE FROM entries e USING due
+                 WHERE e.conversation_id = due.id AND e.seq > due.removed_seq AND e.seq <= due.up_to AND e.at < $3 RETURNING 1
+             ), emptied AS (
+                 UPDATE entries e SET kind = 0, body = '{}', target = NULL FROM due
+                 WHERE e.conversation_id = due.id AND e.seq > due.removed_seq AND e.seq <= due.up_to AND e.at >= $3 RETURNING 1
              )
-             DELETE FROM entries e USING due WHERE e.conversation_id = due.id AND e.seq > due.removed_seq AND e.seq <= due.up_to",
+             SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM emptied)",
         );
-        let removed = removed.bind(now).bind(bite).execute(self.pool()).await?.rows_affected();
+        let removed: i64 = removed.bind(now).bind(bite).bind(now - KEYS_KEPT).fetch_one(self.pool()).await?;
+        let forgotten = sqlx::query(
+            "DELETE FROM entries e USING (SELECT conversation_id, seq FROM entries WHERE kind = 0 AND at < $1 LIMIT $2) due
+             WHERE e.conversation_id = due.conversation_id AND e.seq = due.seq",
+        );
+        let forgotten =
+            forgotten.bind(now - KEYS_KEPT).bind(bite).execute(self.pool()).await?.rows_affected();
         let ended = sqlx::query(
             "UPDATE entries e SET body = e.body || '{\"location\": {\"ended\": true}}'
              FROM (
@@ -145,7 +161,7 @@ impl Store {
             .execute(self.pool())
             .await?
             .rows_affected();
-        Ok(removed + ended)
+        Ok(removed.unsigned_abs() + forgotten + ended)
     }
 }
 

@@ -31,8 +31,8 @@ pub enum Change {
     Role(UserId, Role),
     /// Somebody was sent out.
     Removed(UserId),
-    /// Somebody went.
-    Left(UserId),
+    /// Somebody went; an owner leaves the conversation to somebody else, unless nobody is left.
+    Left(UserId, Option<UserId>),
 }
 
 impl Store {
@@ -145,7 +145,8 @@ impl Store {
         if user != caller && (held.role < Role::Admin || held.role <= role) {
             return Err(ConversationError::NotAllowed);
         }
-        let change = if user == caller { Change::Left(user) } else { Change::Removed(user) };
+        let successor = if role == Role::Owner { successor(&mut tx, of, user).await? } else { None };
+        let change = if user == caller { Change::Left(user, successor) } else { Change::Removed(user) };
         // Told while they are still in it: it is the last they hear.
         let told = tell(&mut tx, entry(change)).await?;
         sqlx::query(
@@ -156,15 +157,8 @@ impl Store {
         .bind(now)
         .execute(&mut *tx)
         .await?;
-        if role == Role::Owner {
-            sqlx::query(
-                "UPDATE members SET role = 'owner' WHERE conversation_id = $1 AND user_id = (
-                     SELECT user_id FROM members WHERE conversation_id = $1 AND left_at IS NULL
-                     ORDER BY role = 'admin' DESC, joined_at, user_id LIMIT 1)",
-            )
-            .bind(of.as_uuid())
-            .execute(&mut *tx)
-            .await?;
+        if let Some(successor) = successor {
+            set_role(&mut tx, of, successor, Role::Owner).await?;
         }
         tx.commit().await?;
         Ok(Some(told))
@@ -233,6 +227,23 @@ impl Store {
         let blocked = sqlx::query_scalar("SELECT is_blocked($1, $2)");
         Ok(blocked.bind(one.as_uuid()).bind(other.as_uuid()).fetch_one(self.pool()).await?)
     }
+}
+
+/// Who is to own a conversation whose owner goes.
+async fn successor(
+    tx: &mut sqlx::PgConnection,
+    of: ConversationId,
+    owner: UserId,
+) -> Result<Option<UserId>, ConversationError> {
+    let next: Option<Uuid> = sqlx::query_scalar(
+        "SELECT user_id FROM members WHERE conversation_id = $1 AND user_id <> $2 AND left_at IS NULL
+         ORDER BY role = 'admin' DESC, joined_at, user_id LIMIT 1",
+    )
+    .bind(of.as_uuid())
+    .bind(owner.as_uuid())
+    .fetch_optional(tx)
+    .await?;
+    Ok(next.map(UserId::from_uuid))
 }
 
 async fn set_role(

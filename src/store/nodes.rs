@@ -38,6 +38,12 @@ impl Store {
         Ok(())
     }
 
+    /// How many nodes have said since then that they are there.
+    pub async fn nodes_heard_since(&self, since: OffsetDateTime) -> Result<i64, StoreError> {
+        let heard = sqlx::query_scalar("SELECT count(*) FROM nodes WHERE heard_at > $1");
+        Ok(heard.bind(since).fetch_one(self.pool()).await?)
+    }
+
     /// A node says that it is gone; those that died without a word long ago are forgotten with it.
     pub async fn node_is_gone(&self, node: NodeId) -> Result<(), StoreError> {
         sqlx::query!(

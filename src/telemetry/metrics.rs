@@ -85,7 +85,7 @@ metrics! {
     ws_would_block: IntCounter = "nova_ws_write_would_block_total" [] "Writes that found the socket full.";
     ws_holes: IntCounter = "nova_ws_holes_total" [] "Deliveries that were missed on the way to a socket, and replayed.";
     ws_worker_panics: IntCounter = "nova_ws_worker_panics_total" [] "Messages a worker of the door failed over; it went on.";
-    ws_resumes: IntCounterVec = "nova_ws_resumes_total" ["outcome"] "Devices that connected: nothing waited for them (current), or entries did (replayed).";
+    ws_resumes: IntCounterVec = "nova_ws_resumes_total" ["outcome"] "Devices that connected: nothing waited for them (current), entries did (replayed), or somewhere more than is pushed (gap).";
     ws_queue_entries: Histogram = "nova_ws_queue_entries" [] "Entries that waited for a device when it connected.";
     ws_delivery_duration: Histogram = "nova_ws_delivery_duration_seconds" [] "From an entry's commit, or word of it from another node, to the last socket of a worker.";
     bus_lag: Gauge = "nova_bus_lag_seconds" [] "How long the latest probe took from publishing to hearing it; 0 on the bus within the process.";

@@ -73,6 +73,17 @@ async fn says(engine: &Program, login: &str, password: &str) -> (StatusCode, Val
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
+#[test]
+fn a_new_epoch_is_begun_only_while_no_node_runs() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = Program::serve(data.path(), &[]);
+    let told = refused(&run(&mut on(data.path(), &["new-epoch"])));
+    assert!(told.contains("stop them all"), "{told}");
+    assert!(engine.end(Signal::TERM).success());
+    let told = done(&run(&mut on(data.path(), &["new-epoch"])));
+    assert!(told[0].starts_with("0 conversations have the epoch "), "{told:?}");
+}
+
 #[actix_web::test]
 async fn the_first_administrator_is_made_before_the_engine_runs_and_others_while_it_does() {
     let data = tempfile::tempdir().expect("a directory");

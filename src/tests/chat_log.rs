@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use nova::conversations::draft::{Draft, Message};
 use nova::journal::{Committed, Journal, JournalConfig};
 use nova::store::Store;
+use nova::store::entries::Which;
 use nova::telemetry::Metrics;
 use nova_actors::conversation::{Appended, Entry, NewEntry, Seq, Top};
 use nova_actors::id::{ConversationId, UserId};
@@ -223,5 +224,32 @@ async fn retention_takes_from_the_front_and_leaves_no_hole_in_what_is_told() {
     let range = store.entry_range(talk, 0, 100).await.unwrap().unwrap();
     assert_eq!(range.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [8, 9, 10]);
     assert_eq!((range.top.seq, range.removed), (10, 7));
+    // A retry finds what it repeats for a week, although it is shown to nobody any more.
+    let again = journal.append(message(talk, ann, "m3", "x")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (4, true));
+    let other = journal.append(message(talk, ann, "m3", "y")).await.unwrap_err();
+    assert_eq!(other, nova_actors::conversation::Refusal::IdempotencyMismatch.into());
+    let answer = Message { text: Some("to what?".to_owned()), reply_to: Some(4), ..Message::default() };
+    let answer = Draft::Message(answer).entry(talk, ann, "answer", now).unwrap();
+    let refused = journal.append(answer).await.unwrap_err();
+    assert_eq!(refused, nova_actors::conversation::Refusal::NoSuchTarget.into());
+    let shown = [Which::After(0), Which::Before(u64::MAX)].map(|which| store.entries(talk, which, 100));
+    for page in futures_util::future::join_all(shown).await {
+        let mut seqs: Vec<Seq> = page.unwrap().iter().map(|entry| entry.seq).collect();
+        seqs.sort_unstable();
+        assert_eq!(seqs, [8, 9, 10]);
+    }
+    let kept: Vec<String> = sqlx::query_scalar("SELECT body::text FROM entries WHERE seq <= 7")
+        .fetch_all(store.pool())
+        .await
+        .unwrap();
+    assert_eq!(kept, ["{}"; 7], "nothing is left of what was said");
+    // After a week the key goes too, and what is as old as that goes at once.
+    let later = now + time::Duration::days(8);
+    while store.sweep_entries(later, 5).await.unwrap() > 0 {}
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM entries").fetch_one(store.pool()).await.unwrap();
+    assert_eq!(rows, 0);
+    let anew = journal.append(message(talk, ann, "m3", "x")).await.unwrap();
+    assert_eq!((anew.seq, anew.duplicate), (11, false));
     journal.close().await;
 }

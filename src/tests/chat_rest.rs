@@ -95,6 +95,33 @@ async fn strangers_neither_read_nor_write_nor_learn() {
 }
 
 #[actix_rt::test]
+async fn a_voice_message_has_a_length_and_a_shape_and_a_muted_conversation_says_until_when() {
+    let app = TestApp::start().await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let talk = ann.writes_to(&bo).await;
+    let voice =
+        json!({ "media": "media_01h455vb4pex5vsknk084sn02q", "duration_ms": 4200, "waveform": "AAECAwQF" });
+    let (status, sent) = ann.sends(&talk, "v1", json!({ "attachments": [voice] })).await;
+    assert_eq!(status, 201, "{sent}");
+    assert_eq!(bo.reads(&talk).await[0]["body"]["attachments"], json!([voice]));
+    for (field, wrong) in
+        [("duration_ms", json!(0)), ("duration_ms", json!(14_400_001)), ("waveform", json!("é"))]
+    {
+        let mut other = voice.clone();
+        other[field] = wrong;
+        let (status, problem) = ann.sends(&talk, "v2", json!({ "attachments": [other] })).await;
+        assert_eq!((status.as_u16(), text(&problem, "code")), (422, "invalid_fields".to_owned()), "{field}");
+    }
+    let path = format!("/v1/conversations/{talk}/mute");
+    let until = "2999-01-02T03:04:05.000Z";
+    assert_eq!(bo.asks(Method::PUT, &path, Some(json!({ "until": until }))).await.0, 204);
+    assert_eq!(bo.inbox(&talk).await.unwrap()["muted_until"], until);
+    assert!(ann.inbox(&talk).await.unwrap().get("muted_until").is_none(), "it is his own matter");
+    assert_eq!(bo.asks(Method::DELETE, &path, None).await.0, 204);
+    assert!(bo.inbox(&talk).await.unwrap().get("muted_until").is_none());
+}
+
+#[actix_rt::test]
 async fn only_its_sender_edits_and_what_is_deleted_is_gone() {
     let app = TestApp::start().await;
     let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);

@@ -284,12 +284,120 @@ async fn more_than_a_thousand_are_a_gap_to_be_pulled() {
     }
     let (mut bos, waited) = Device::returns(&app, &bo.session.token()).await;
     assert_eq!(waited, 0);
+    assert_eq!(app.metric("nova_ws_resumes_total{outcome=\"gap\"}").await, Some(1.0));
     let gap = bos.hears("gap").await;
     assert_eq!((&gap["from"], &gap["to"]), (&json!(1), &json!(1_001)), "{gap}");
     ann.says(&talk, "after the gap").await;
     assert_eq!(bos.has_numbers_up_to(&talk, 1_002).await, [1_002]);
     let pull = json!({ "type": "pull", "conversation": talk, "epoch": 1, "after": 0, "limit": 500 });
     assert_eq!(bos.asks(pull).await["entries"].as_array().unwrap().len(), 500);
+}
+
+#[actix_rt::test]
+async fn a_reader_that_stops_is_sent_away_nobody_else_notices_and_it_recovers_everything() {
+    /// More than an outbox and what the kernel holds for somebody who takes nothing; the test ends as soon as it is full.
+    const SAID_MAX: u64 = 900;
+    let app = TestApp::start_with(|config| {
+        (config.chat.ws_requests_per_s, config.chat.ws_user_requests_per_s) = (0, 0);
+    })
+    .await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let mut others = Vec::new();
+    for number in 0..6 {
+        others.push(Person::new(&app, &format!("other{number}")).await);
+    }
+    let all: Vec<&Person<'_>> = std::iter::once(&bo).chain(&others).collect();
+    let talk = ann.gathers(&all, "many").await;
+    let mut anns = Device::returns(&app, &ann.session.token()).await.0;
+    let mut readers = Vec::new();
+    for other in &others {
+        readers.push(Device::returns(&app, &other.session.token()).await.0);
+    }
+    let (mut stopped, _) = Device::returns(&app, &bo.session.token()).await;
+    let words = "x".repeat(30_000);
+    let sent_away = async || app.metric("nova_ws_goodbyes_total{code=\"4001\"}").await == Some(1.0);
+    let mut top = 1;
+    while !sent_away().await {
+        assert!(top < SAID_MAX, "whoever takes nothing is sent away");
+        top = anns.says(&talk, &words).await;
+        // The others have it as soon as it was said.
+        for reader in &mut readers {
+            assert_eq!(reader.has_numbers_up_to(&talk, top).await.last(), Some(&top));
+        }
+    }
+    for mut reader in readers {
+        assert_eq!(
+            reader.has_numbers_up_to(&talk, top).await,
+            (1..=top).collect::<Vec<_>>(),
+            "nobody else noticed"
+        );
+        reader.leaves().await;
+    }
+    // What he still reads is in order, and ends with the reason.
+    let goodbye = stopped.hears("goodbye").await;
+    assert_eq!((&goodbye["code"], &goodbye["reconnect"]), (&json!(4001), &json!(true)), "{goodbye}");
+    let seen = stopped.entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+    let last = seen.len() as u64;
+    assert!(last < top, "he was behind");
+    let (mut back, waited) = Device::returns(&app, &bo.session.token()).await;
+    assert_eq!(waited, top, "he acknowledged nothing");
+    assert_eq!(back.has_numbers_up_to(&talk, top).await, (1..=top).collect::<Vec<_>>());
+}
+
+#[actix_rt::test]
+async fn where_a_device_was_is_forgotten_when_it_was_not_seen_for_sixty_days() {
+    let app = TestApp::start().await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let talk = ann.writes_to(&bo).await;
+    ann.says(&talk, "one").await;
+    ann.says(&talk, "two").await;
+    let mut device = Device::returns(&app, &bo.session.token()).await.0;
+    device.acks(&talk, 2).await;
+    device.leaves().await;
+    let acked = async || {
+        let cursors = sqlx::query_scalar("SELECT count(*) FROM device_cursors WHERE seq = 2");
+        let cursors: i64 = cursors.fetch_one(app.engine.store.pool()).await.unwrap();
+        (cursors == 1).then_some(())
+    };
+    crate::app::eventually("what was acknowledged is written", acked).await;
+    let store = &app.engine.store;
+    let sixty_days_ago = time::OffsetDateTime::now_utc() - time::Duration::days(60);
+    assert_eq!(store.sweep_cursors(sixty_days_ago).await.unwrap(), 0, "it was here today");
+    let aged = sqlx::query("UPDATE devices SET last_seen_at = now() - interval '61 days' WHERE user_id = $1");
+    let user: nova_actors::id::UserId = bo.id().parse().unwrap();
+    aged.bind(user.as_uuid()).execute(store.pool()).await.unwrap();
+    assert_eq!(store.sweep_cursors(sixty_days_ago).await.unwrap(), 1);
+    let (mut device, waited) = Device::returns(&app, &bo.session.token()).await;
+    assert_eq!(waited, 2, "its queue begins where it logged in");
+    device.has_read_in_order(&["one", "two"]).await;
+}
+
+#[actix_rt::test]
+async fn after_a_restore_devices_are_told_to_read_anew() {
+    let app = TestApp::start().await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let talk = ann.writes_to(&bo).await;
+    ann.says(&talk, "kept").await;
+    let mut device = Device::returns(&app, &bo.session.token()).await.0;
+    let pull =
+        |epoch: u64| json!({ "type": "pull", "conversation": talk, "epoch": epoch, "after": 1, "limit": 10 });
+    assert_eq!(device.asks(pull(1)).await["recovered"], true);
+    // As it is after a backup was put back: what was said since is gone, and its numbers are given out again.
+    let store = &app.engine.store;
+    let now = time::OffsetDateTime::now_utc();
+    let (epoch, changed) = store.begin_epoch(now).await.unwrap();
+    assert_eq!(changed, 1);
+    let pulled = device.asks(pull(1)).await;
+    assert_eq!((&pulled["recovered"], &pulled["epoch"]), (&json!(false), &json!(epoch)), "{pulled}");
+    assert_eq!(ann.says(&talk, "said anew").await, 2);
+    device.has_numbers_up_to(&talk, 2).await;
+    assert_eq!(device.entries.last().unwrap()["epoch"], epoch);
+    assert_eq!(bo.inbox(&talk).await.unwrap()["epoch"], epoch);
+    // The same backup put back once more gives another epoch, also within the same second.
+    assert!(
+        store.begin_epoch(now).await.unwrap().1 == 1 && bo.inbox(&talk).await.unwrap()["epoch"] == epoch + 1
+    );
 }
 
 #[actix_rt::test]

@@ -44,6 +44,15 @@ async fn nodes_that_are_tortured_lose_and_repeat_nothing() {
 }
 
 #[actix_rt::test]
+async fn redis_flushed_and_stopped_under_load_leaves_no_silent_gap_on_any_socket() {
+    let (is_good, said) =
+        says(&["torture", "chat", "--seed", "5", "--seconds", "6", "--harm", "flush,redis,cut"]).await;
+    assert!(is_good, "{said}");
+    assert!(said.contains("seed 5\n0 faults in "), "{said}");
+    assert!(said.contains(" × flush") && said.contains(" × redis"), "{said}");
+}
+
+#[actix_rt::test]
 async fn a_rolling_restart_of_two_nodes_under_load_loses_and_repeats_nothing() {
     let (is_good, said) =
         says(&["torture", "chat", "--seed", "3", "--seconds", "1", "--harm", "rolling"]).await;

@@ -206,7 +206,7 @@ fn entry(before: &[(&str, Value)]) -> Value {
         ("sender?", about(named("UserId"), "Who; absent for what the engine itself says.")),
         ("at", named("Time")),
         ("client_msg_id?", named("ClientMsgId")),
-        ("body", json!({ "type": "object", "description": "By kind. `message`: what was sent (`text`, `reply_to`, `mentions`, `attachments`, `location`). `edit`: `target`, `text`. `delete`: `target`. `reaction`: `target`, `emoji`, `on`. `member`: `action` and whom it is about. `title`: `title`. `{hidden: true}` stands for what others were shown." })),
+        ("body", json!({ "type": "object", "description": "By kind. `message`: what was sent (`text`, `reply_to`, `mentions`, `attachments`, `location`). `edit`: `target`, `text`. `delete`: `target`. `reaction`: `target`, `emoji`, `on`. `member`: `action`, whom it is about, and `owner` where an owner left it to somebody. `title`: what changed of `title` and `retention_s`. `{hidden: true}` stands for what others were shown." })),
     ]);
     object(&fields)
 }

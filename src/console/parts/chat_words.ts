@@ -67,6 +67,7 @@ export function notice_words(notice: Notice, me: string, person: (id: string) =>
   const who = notice.sender === me ? "You" : name_of(person(notice.sender));
   const role = String(body["role"] ?? "member");
   if (notice.kind === "title") {
+    if (!("title" in body)) return `${who} changed how long messages are kept`;
     return body["title"] ? `${who} called this conversation “${String(body["title"])}”` : `${who} took the title away`;
   }
   if (notice.kind === "member") {

@@ -155,7 +155,7 @@ impl Deciders for Crier {
                 }
                 .await;
             };
-            Ok(Welcome { queue, then: Some(Box::pin(then)) })
+            Ok(Welcome { queue, gaps: 0, then: Some(Box::pin(then)) })
         })
     }
 
