@@ -23,7 +23,6 @@ use sqlx::postgres::PgConnectOptions;
 use crate::bus::redis::RedisRefusal;
 use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
-use crate::chat::seam::Deciders;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
 use crate::config::{Config, NodeRole};
 use crate::conversations::Conversations;
@@ -295,11 +294,10 @@ impl App {
             metrics: metrics.clone(),
         };
         let calls = Calls::start(&config.rtc, parts);
-        let deciders: Arc<dyn Deciders> = match config.has_role(NodeRole::Rtc) {
-            true => Arc::new(WithCalls { others: talk.clone(), calls: calls.clone() }),
-            false => Arc::new(talk.clone()),
-        };
-        let chat = Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, deciders);
+        let are_here = config.has_role(NodeRole::Rtc);
+        let deciders = WithCalls { others: talk.clone(), calls: calls.clone(), are_here };
+        let chat =
+            Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, Arc::new(deciders));
         let chat = if config.has_role(NodeRole::Chat) { chat } else { chat.closed() };
         let _set = door.set(chat.clone());
         tokio::spawn(hang_up_revoked(chat.clone(), identity.clone()));

@@ -40,6 +40,7 @@ use crate::chat::wire::{self, FromDevice, Push};
 use crate::config::RtcConfig;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::relay::Blocked;
+use crate::error::Code;
 use crate::journal::Committed;
 use crate::rtc::Media;
 use crate::store::rooms::{Kept, ROOMS_PER_USER_MAX};
@@ -518,6 +519,8 @@ pub struct WithCalls<D> {
     pub others: D,
     /// Who hears `room.*` and `call.*`.
     pub calls: Calls,
+    /// Whether calls take place on this node: otherwise its devices are rung, and told that they answer elsewhere.
+    pub are_here: bool,
 }
 
 impl<D: Deciders> Deciders for WithCalls<D> {
@@ -525,19 +528,20 @@ impl<D: Deciders> Deciders for WithCalls<D> {
         let (calls, device) = (self.calls.clone(), opening.device.clone());
         let opened = self.others.open(opening);
         Box::pin(async move {
-            let Welcome { queue, then } = opened.await?;
+            let Welcome { queue, gaps, then } = opened.await?;
             let then = async move {
                 if let Some(then) = then {
                     then.await;
                 }
                 calls.ring_for(&device).await;
             };
-            Ok(Welcome { queue, then: Some(Box::pin(then)) })
+            Ok(Welcome { queue, gaps, then: Some(Box::pin(then)) })
         })
     }
 
     fn hear(&self, device: &DeviceHandle, request: FromDevice) -> Hearing {
         match request {
+            FromDevice::Room(_) if !self.are_here => Hearing::Now(Err(Code::Misdirected.into())),
             FromDevice::Room(request) => {
                 let (calls, device) = (self.calls.clone(), device.clone());
                 Hearing::Later(Box::pin(async move { calls.signal(&device, request).await }))

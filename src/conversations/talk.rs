@@ -30,8 +30,10 @@ use crate::chat::wire::{self, Answer, FromDevice, Push};
 use crate::error::{ApiError, Code};
 use crate::store::cursors::Resume;
 
-/// Entries of one page of a replay: some tens of kilobytes.
+/// Entries of one page of a replay at most: some tens of kilobytes where they are as short as most are.
 const PAGE_LEN: u32 = 200;
+/// Bytes of a replay that are given to a device at once: with what may wait for it before, less than half of its outbox.
+const PAGE_BYTES: usize = 256 << 10;
 /// What waits in one conversation beyond this is not pushed: the client pulls what it wants of it.
 const REPLAY_LEN_MAX: u64 = 1_000;
 /// Acknowledgements are written so often; a node that dies repeats what was acknowledged since, and devices know it by its number.
@@ -174,9 +176,9 @@ impl Talk {
     /// Sends the log from `next` on, as the device takes it, and cuts over at its end.
     async fn replay(&self, device: &DeviceHandle, of: ConversationId, mut next: Seq) -> Result<u64, Gone> {
         let topic = Topic::from(of);
-        let mut replayed = 0;
+        let (mut replayed, mut len) = (0, PAGE_LEN);
         loop {
-            let range = match self.0.conversations.journal.range(of, next.saturating_sub(1), PAGE_LEN).await {
+            let range = match self.0.conversations.journal.range(of, next.saturating_sub(1), len).await {
                 Ok(Some(range)) => range,
                 // Conversations are not taken away.
                 Ok(None) => return Ok(replayed),
@@ -188,14 +190,16 @@ impl Talk {
                 device.subscribe(topic, next).await?;
                 continue;
             }
-            let whole = range.entries.len() < PAGE_LEN as usize;
-            let page: Vec<_> =
+            let whole = range.entries.len() < len as usize;
+            let mut page: Vec<_> =
                 range.entries.into_iter().map(|entry| (entry.seq, self.shown(entry, device))).collect();
-            if let Some((last, _)) = page.last() {
-                next = last + 1;
+            len = len_of_next(&page);
+            while !page.is_empty() {
+                let rest = page.split_off(fitting(&page));
+                next = page.last().map_or(next, |(last, _)| last + 1);
                 replayed += page.len() as u64;
                 device.room().await?;
-                device.replay(topic, page).await?;
+                device.replay(topic, std::mem::replace(&mut page, rest)).await?;
             }
             if whole {
                 match device.cutover(topic, next.saturating_sub(1)).await? {
@@ -342,6 +346,23 @@ async fn look_after_joined(inner: std::sync::Weak<Inner>) {
             Talk(inner.clone()).joined(user).await;
         }
     }
+}
+
+/// How many entries at the front of a page are given to a device at once: as many as `PAGE_BYTES` hold, one at least.
+fn fitting(page: &[(Seq, Encoded)]) -> usize {
+    let mut bytes = 0;
+    let fit = page.iter().take_while(|(_, message)| {
+        bytes += message.payload().len();
+        bytes <= PAGE_BYTES
+    });
+    fit.count().max(1).min(page.len())
+}
+
+/// How many entries to read after a page: where they are large, no more than are given at once.
+fn len_of_next(page: &[(Seq, Encoded)]) -> u32 {
+    let bytes: usize = page.iter().map(|(_, message)| message.payload().len()).sum();
+    let fit = (PAGE_BYTES * page.len()).checked_div(bytes);
+    fit.and_then(|fit| u32::try_from(fit).ok()).unwrap_or(PAGE_LEN).clamp(1, PAGE_LEN)
 }
 
 /// What the device missed cannot be told now: it is sent away to come back for it.

@@ -72,7 +72,7 @@ async fn parts_that_run_apart_are_one_engine_and_say_what_is_elsewhere() {
     bos.says(&talk, "over the socket").await;
     ann.has_read_in_order(&talk, &["over REST", "over the socket"]).await;
     let refused = bos.asks(json!({ "type": "room.join", "room": "room_01h455vb4pex5vsknk084sn02q" })).await;
-    assert_eq!(refused["type"], "error", "calls are elsewhere: {refused}");
+    assert_eq!(refused["code"], "misdirected", "calls are elsewhere: {refused}");
     // Only the worker gives events their places.
     let sequences = async |app: &TestApp| app.metric("nova_event_sequencer").await;
     crate::app::eventually("the worker orders events", async || {
