@@ -138,8 +138,7 @@ async fn who_loses_the_connection_comes_back_to_the_same_place() {
     assert_eq!(bos.does("publish", tracks).await["type"], "room.published");
     bos.leaves().await;
     let mut bos = Device::returns(&app, &bo.session.token()).await.0;
-    let resume = json!({ "room": room, "resume": bo_is });
-    let resumed = bos.does("join", resume.clone()).await;
+    let resumed = bos.does("join", json!({ "room": room, "resume": bo_is })).await;
     assert_eq!(
         (&resumed["type"], &resumed["participant"]),
         (&json!("room.joined"), &json!(bo_is)),

@@ -401,3 +401,26 @@ test("what is not a message ends the connection, not the client", async () => {
   ws.onmessage?.({ data: "{" });
   assert.ok(socket.state.name === "offline" && socket.state.reason === "bad_message");
 });
+
+test("sent to another node we go there, and home again when that one is gone", async () => {
+  const { socket, connect, newest, sockets, timers } = world();
+  socket.start();
+  const first = await connect();
+  socket.move("http://node7.nova.test:8080");
+  assert.equal(first.closed_with, 1000);
+  await settle();
+  assert.equal(newest().url, "ws://node7.nova.test:8080/v1/ws");
+  await connect();
+  assert.equal(socket.state.name, "online");
+  newest().ends(1006);
+  await timers.pass(500);
+  assert.equal(newest().url, "wss://nova.test/v1/ws", "what is lost there is found again at home");
+  await connect();
+  // A node that does not answer is given up soon.
+  socket.move("http://node8.nova.test:8080");
+  await settle();
+  const dialled = sockets.length;
+  await timers.pass(4_000);
+  assert.ok(sockets.length > dialled);
+  assert.equal(newest().url, "wss://nova.test/v1/ws");
+});

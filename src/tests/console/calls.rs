@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Visit;
+use crate::app::TestApp;
 use crate::browser::Browser;
-use crate::services::eventually;
+use crate::services::{self, eventually};
 
 /// What people type.
 const PASSWORD: &str = "harbour lantern quartz";
@@ -65,8 +66,7 @@ async fn waits_for(what: &str, browser: &Browser, css: &str, there: bool) {
 
 #[actix_rt::test]
 async fn two_people_see_and_hear_each_other() {
-    let visit =
-        Visit { browser: Browser::start_with_devices().await, app: crate::app::TestApp::start().await };
+    let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
     let ann = &visit.browser;
     visit.signs_up("ann").await;
     let account = serde_json::json!({ "username": "bob", "email": "bob@example.org", "password": PASSWORD });
@@ -123,13 +123,13 @@ async fn two_people_see_and_hear_each_other() {
 }
 
 /// Makes an account and logs it in, in a browser of its own with a camera and a microphone.
-async fn comes(visit: &Visit, name: &str) -> (Browser, Value) {
+async fn comes(app: &TestApp, name: &str) -> (Browser, Value) {
     let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
-    let made = visit.app.http.post(visit.app.at("/v1/accounts")).json(&account).send().await.unwrap();
+    let made = app.http.post(app.at("/v1/accounts")).json(&account).send().await.unwrap();
     assert!(made.status().is_success());
     let account: Value = made.json().await.unwrap();
     let browser = Browser::start_with_devices().await;
-    browser.open(&visit.app.at("/console/login")).await;
+    browser.open(&app.at("/console/login")).await;
     browser.fill("login", name).await;
     browser.fill("password", PASSWORD).await;
     browser.press("Log in").await;
@@ -150,9 +150,9 @@ async fn talk(visit: &Visit, one: &Value, others: &[&Value]) -> String {
 
 #[actix_rt::test]
 async fn a_call_rings_on_whatever_page_and_is_answered_or_declined() {
-    let visit = Visit { browser: Browser::start().await, app: crate::app::TestApp::start().await };
-    let (ann, anns) = comes(&visit, "ann").await;
-    let (bob, bobs) = comes(&visit, "bob").await;
+    let visit = Visit { browser: Browser::start().await, app: TestApp::start().await };
+    let (ann, anns) = comes(&visit.app, "ann").await;
+    let (bob, bobs) = comes(&visit.app, "bob").await;
     let talk = talk(&visit, &anns, &[&bobs]).await;
     bob.follow("Devices").await;
     ann.open(&visit.app.at(&format!("/console/chat/{talk}"))).await;
@@ -188,6 +188,55 @@ async fn a_call_rings_on_whatever_page_and_is_answered_or_declined() {
     bob.sees(".entries", "Missed call from ann").await;
     ann.is_clean(&[]).await;
     bob.is_clean(&[]).await;
+}
+
+#[actix_rt::test]
+async fn four_people_ask_to_come_in_and_see_each_other() {
+    let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
+    let ann = &visit.browser;
+    visit.signs_up("ann").await;
+    ann.follow("Calls").await;
+    ann.click("#lobby").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+    let mut others = Vec::new();
+    for name in ["bob", "cyril", "deedee"] {
+        let (browser, _) = comes(&visit.app, name).await;
+        browser.open(&visit.app.at(&room)).await;
+        browser.press("Join now").await;
+        browser.sees(".lead", "The host is asked to let you in").await;
+        ann.sees(".guest", &format!("{name} wants to come in")).await;
+        if name == "bob" {
+            ann.picture("lobby").await;
+        }
+        ann.press("Let in").await;
+        waits_for(name, &browser, ".group-call[data-state=in]", true).await;
+        others.push(browser);
+    }
+    let seen = "return [...document.querySelectorAll('.tile:not(.mine) video')]
+        .filter((face) => face.getVideoPlaybackQuality().totalVideoFrames > 5).length";
+    for (browser, name) in [ann].into_iter().chain(&others).zip(["Ann", "Bob", "Cyril", "Deedee"]) {
+        eventually(&format!("{name} sees three faces"), PATIENCE * 2, async || {
+            (browser.run(seen).await == 3).then_some(())
+        })
+        .await;
+    }
+    ann.picture("four").await;
+    others[0].narrow().await;
+    others[0].picture("narrow-four").await;
+    ann.press("Devices").await;
+    ann.find("#choose-camera option").await;
+    ann.picture("devices").await;
+    ann.press("Done").await;
+    // A listener shows and says nothing any more, until they may speak again.
+    ann.click("[aria-label='Let deedee only listen']").await;
+    waits_for("Deedee's camera is off", &others[2], ".tile.mine video", false).await;
+    ann.press("Lock room").await;
+    ann.sees(".controls", "Unlock room").await;
+    ann.sees(".quality", "connection").await;
+    ann.is_clean(&[]).await;
 }
 
 /// A TURN server on loopback that ends with the test.
@@ -232,7 +281,7 @@ impl Drop for Turn {
 async fn who_can_send_no_udp_to_the_engine_is_heard_through_a_turn_server() {
     let turn = Turn::start("north");
     let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
-    let app = crate::app::TestApp::start_with(|config| {
+    let app = TestApp::start_with(|config| {
         config.rtc.turn_urls = vec![url];
         config.rtc.turn_secret = Some(nova::config::Secret::from("north".to_owned()));
     })
@@ -245,10 +294,56 @@ async fn who_can_send_no_udp_to_the_engine_is_heard_through_a_turn_server() {
     ann.press("Join now").await;
     waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
     let room = ann.path().await;
-    let (bob, _) = comes(&visit, "bob").await;
+    let (bob, _) = comes(&visit.app, "bob").await;
     // Whatever path his browser finds, it may use relayed ones only.
     bob.open(&visit.app.at(&format!("{room}?join=video&relay"))).await;
     waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
     sees_and_hears("Ann", ann).await;
     sees_and_hears("Bob", &bob).await;
+}
+
+#[actix_rt::test]
+async fn a_page_goes_to_the_node_of_its_call_and_comes_home_when_that_is_gone() {
+    let redis = services::redis().await;
+    let home = TestApp::start_with(|config| {
+        config.bus.redis_url = Some(nova::config::Secret::from(redis.url.clone()));
+        config.bus.redis_namespace = redis.namespace.clone();
+    })
+    .await;
+    let (database, bus) = (home.engine.config.database.clone(), home.engine.config.bus.clone());
+    let away = TestApp::start_with(|config| {
+        config.database = database;
+        config.bus = bus;
+    })
+    .await;
+    let anns = Visit { browser: Browser::start_with_devices().await, app: away };
+    let ann = &anns.browser;
+    anns.signs_up("ann").await;
+    ann.follow("Calls").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+    // A page may go to nodes that were there when it was loaded.
+    let socket_of_away = anns.app.url.replace("http", "ws");
+    eventually("the nodes know each other", PATIENCE, async || {
+        let page = home.http.get(home.at("/console/")).send().await.unwrap();
+        let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        policy.contains(&socket_of_away).then_some(())
+    })
+    .await;
+    let (bob, _) = comes(&home, "bob").await;
+    bob.open(&home.at(&format!("{room}?join=video"))).await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+    sees_and_hears("Bob", &bob).await;
+    assert_eq!(home.metric("nova_rtc_participants").await, Some(0.0), "the room is on the other node");
+
+    let Visit { app: away, browser: ann } = anns;
+    away.stop();
+    eventually("Bob is in the room at home", PATIENCE, async || {
+        (home.metric("nova_rtc_participants").await == Some(1.0)).then_some(())
+    })
+    .await;
+    waits_for("Bob is in again", &bob, ".group-call[data-state=in]", true).await;
+    drop(ann);
 }

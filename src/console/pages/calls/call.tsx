@@ -267,8 +267,8 @@ function Stage({ call }: { call: Call }) {
   );
 }
 
-/** From so many tiles on, one is large. */
-const STAGE_FROM = 4;
+/** With more tiles than this, one is large. */
+const STAGE_FROM = 3;
 const QUALITY_EVERY_MS = 3_000;
 const QUALITIES: Record<Quality, string> = {
   good: "Good connection",
