@@ -35,7 +35,7 @@ use crate::feeds::Feeds;
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
-use crate::live::{Live, thumbnails};
+use crate::live::{Live, owners, thumbnails};
 use crate::nodes::{self, Presence, Seal};
 use crate::objects::{Objects, ObjectsRefusal};
 use crate::playback::relay::Relays;
@@ -271,7 +271,7 @@ impl App {
             conversations.clone(),
             relay.clone(),
             presences.clone(),
-            watching,
+            watching.clone(),
             Arc::clone(&door),
             clock.clone(),
         );
@@ -364,6 +364,7 @@ impl App {
             metrics_listener,
             tls,
         )?;
+        tokio::spawn(owners::keep_telling(Arc::downgrade(&engine), watching));
         let told = &engine.config.webhooks;
         let webhooks = Webhooks::start(
             if is_worker { &told.webhook_urls } else { &[] },

@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bus::redis::RedisConfig;
+use crate::live::transcoder::rung::Rung;
 use crate::objects::Place;
 use crate::postgres::EmbeddedConfig;
 use crate::store::StoreConfig;
@@ -372,7 +373,16 @@ pub struct LiveConfig {
     #[arg(long, env = "NOVA_THUMBNAIL_S", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3_600))]
     pub thumbnail_s: u16,
 
-    /// The FFmpeg program, which makes pictures of media in processes of its own; without it there are none.
+    /// Renditions that are made of every broadcast beside its source (comma-separated: `720p,480p:900,360p`, the number behind the colon
+    /// being kbit/s), where they are smaller than it; none by default. They cost most of a core for 1080p.
+    #[arg(long, env = "NOVA_LADDER", value_name = "RUNGS", value_delimiter = ',')]
+    pub ladder: Vec<Rung>,
+
+    /// Cores that may be spent on ladders; what does not fit is refused. Default: half of them.
+    #[arg(long, env = "NOVA_LADDER_CORES", value_name = "CORES", value_parser = parse_cores)]
+    pub ladder_cores: Option<f64>,
+
+    /// The FFmpeg program, which makes pictures and ladders in processes of its own; without it there are none.
     #[arg(long, env = "NOVA_FFMPEG", value_name = "PROGRAM", default_value = "ffmpeg")]
     pub ffmpeg: PathBuf,
 
@@ -453,6 +463,11 @@ impl LiveConfig {
     /// The number of threads for publishers: as configured, else one per core.
     pub fn ingest_thread_count(&self) -> usize {
         self.ingest_threads.map_or_else(cores, usize::from)
+    }
+
+    /// The cores for ladders: as configured, else half of them.
+    pub fn ladder_cores(&self) -> f64 {
+        self.ladder_cores.unwrap_or_else(|| cores() as f64 / 2.0)
     }
 }
 

@@ -5,8 +5,10 @@
 //!
 //! [`Broadcast`]: nova_actors::live_stream::Broadcast
 
+pub mod owners;
 pub mod still;
 pub mod thumbnails;
+pub mod transcoder;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -35,6 +37,7 @@ use crate::rest::client;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use thumbnails::Thumbnails;
+use transcoder::Transcoders;
 
 /// Threads the actors of live streams live on. They hear a few messages a minute; media and viewers are elsewhere.
 const ACTOR_THREADS: usize = 1;
@@ -89,12 +92,15 @@ impl Live {
     ) -> io::Result<Live> {
         let broadcasts = Broadcasts::default();
         let claims = Arc::new(Claims::new(bus, node));
+        let (ladder, cores) = (config.ladder.clone(), config.ladder_cores());
+        let transcoder = Transcoders::new(ladder, config.ffmpeg.clone(), cores, metrics.clone());
         let start = StartLiveStream {
             claims: Arc::clone(&claims),
             node,
             settings: settings(config),
             streams: Arc::clone(&kept),
             recorder,
+            transcoder: Arc::new(transcoder),
             broadcasts: broadcasts.clone(),
             clock: Arc::clone(&clock),
         };

@@ -4,7 +4,8 @@
 //! /live/{stream_id}/index.m3u8                      the multivariant playlist
 //! /live/{stream_id}/thumbnail.jpg                   a picture of it
 //! /live/{stream_id}/{broadcast}/source.m3u8         the media playlist, with blocking reload and delta updates
-//! /live/{stream_id}/{broadcast}/{epoch}/init0.mp4   an init segment
+//! /live/{stream_id}/{broadcast}/720p.m3u8           that of another rendition, where a ladder is made
+//! /live/{stream_id}/{broadcast}/{epoch}/init0.mp4   an init segment; the epoch says of which rendition
 //! /live/{stream_id}/{broadcast}/{epoch}/7.m4s       a segment
 //! /live/{stream_id}/{broadcast}/{epoch}/7.2.m4s     a part of it
 //! ```
@@ -32,10 +33,11 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use nova_actors::id::StreamId;
+use nova_actors::live_stream::ladder::rung_of;
 use nova_actors::live_stream::{Broadcast, View};
 use nova_media::hls::reload::{self, Decision, Directives};
 use prometheus::IntGauge;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::Engine;
@@ -91,7 +93,7 @@ pub(crate) async fn index(
 ) -> Result<HttpResponse, ApiError> {
     let source = find(&engine, &path.0, None).await?;
     let token = admitted(&engine, &request, source.stream(), source.is_private())?;
-    let view = listed(&engine.live, &source, &Directives::default()).await?;
+    let view = listed(&engine.live, &source, source.views(), &Directives::default()).await?;
     count(&engine.live, "multivariant", view.multivariant.len());
     if let Some(token) = token {
         return Ok(HttpResponse::Ok()
@@ -143,10 +145,11 @@ pub(crate) async fn thumbnail(
 /// With `_HLS_msn`, and `_HLS_part` beside it, the answer waits until that segment or part is listed. With `_HLS_skip=YES` it is a
 /// delta update.
 #[utoipa::path(
-    get, path = "/live/{stream_id}/{broadcast}/source.m3u8", tag = "playback",
+    get, path = "/live/{stream_id}/{broadcast}/{rendition}.m3u8", tag = "playback",
     params(
         ("stream_id" = String, Path, description = "TypeID `stream_…`"),
         ("broadcast" = String, Path, description = "As the multivariant playlist names it"),
+        ("rendition" = String, Path, description = "As the multivariant playlist names it: `source`, or one of the ladder, as `720p`"),
         ("_HLS_msn" = Option<u64>, Query, description = "The media sequence number to wait for"),
         ("_HLS_part" = Option<u32>, Query, description = "The part of it to wait for"),
         ("_HLS_skip" = Option<String>, Query, description = "`YES` or `v2`: a delta update will do"),
@@ -164,15 +167,20 @@ pub(crate) async fn playlist(
     request: HttpRequest,
     engine: web::Data<Engine>,
     context: Context,
-    path: Path<(String, String)>,
+    path: Path<(String, String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let live = &engine.live;
-    let source = find(&engine, &path.0.0, Some(&path.0.1)).await?;
+    let Path((stream, name, rendition)) = &path;
+    let source = find(&engine, stream, Some(name)).await?;
     let is_private = admitted(&engine, &request, source.stream(), source.is_private())?.is_some();
     let directives = Directives::parse(request.query_string()).map_err(bad_directives)?;
     let agent = request.headers().get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
     source.audience().heard(live.viewer(context.client(), agent), Instant::now());
-    let view = listed(live, &source, &directives).await?;
+    let views = match &source {
+        Source::Here(broadcast) => broadcast.views_of(rendition).ok_or_else(not_live)?,
+        Source::There(relay) => engine.relays.views_of(relay, rendition).await?,
+    };
+    let view = listed(live, &source, views, &directives).await?;
 
     let gzip = takes_gzip(request.headers());
     let playlist = &view.playlist;
@@ -222,7 +230,8 @@ pub(crate) async fn piece(
     let pieces = match find(&engine, stream, Some(broadcast)).await? {
         Source::Here(broadcast) => pieces(live, &broadcast, epoch, file).await?.1,
         Source::There(relay) => {
-            let named = !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            let named = !epoch.is_empty() && epoch.bytes().all(is_plain);
             vec![engine.relays.file(&relay, named.then_some(epoch).ok_or_else(gone)?, file).await?]
         }
     };
@@ -319,17 +328,21 @@ fn bad_directives(error: reload::BadRequest) -> ApiError {
 }
 
 /// The first view in which what is asked for is listed.
-async fn listed(live: &Live, source: &Source, ask: &Directives) -> Result<Arc<View>, ApiError> {
+async fn listed(
+    live: &Live,
+    source: &Source,
+    mut views: watch::Receiver<Option<Arc<View>>>,
+    ask: &Directives,
+) -> Result<Arc<View>, ApiError> {
     let mut waiting = None;
-    let mut views = source.views();
-    let deadline = Instant::now() + reload::patience(source.settings());
+    let deadline = Instant::now() + reload::patience(&source.settings());
     let mut leaving = live.leaving();
     loop {
         let view = views.borrow_and_update().clone();
         match view {
             Some(view) if view.moved => return Err(moved()),
             Some(view) => {
-                match reload::decide(source.settings(), view.playlist.edge, ask).map_err(bad_directives)? {
+                match reload::decide(&source.settings(), view.playlist.edge, ask).map_err(bad_directives)? {
                     Decision::Answer => return Ok(view),
                     Decision::Wait => {}
                 }
@@ -357,8 +370,9 @@ async fn hinted(
     part: u32,
 ) -> Result<Option<Bytes>, ApiError> {
     let mut waiting = None;
-    let mut views = broadcast.views();
-    let deadline = Instant::now() + reload::patience(broadcast.settings());
+    let rendition = rung_of(epoch).unwrap_or(relay::SOURCE);
+    let Some(mut views) = broadcast.views_of(rendition) else { return Ok(None) };
+    let deadline = Instant::now() + reload::patience(&broadcast.settings());
     let mut leaving = live.leaving();
     loop {
         let edge = views.borrow_and_update().as_ref().map(|view| view.playlist.edge);

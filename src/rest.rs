@@ -45,7 +45,7 @@ mod rooms;
 mod sessions;
 mod socket;
 mod stream_chat;
-mod streams;
+pub(crate) mod streams;
 mod totp;
 mod users;
 mod viewers;
@@ -154,7 +154,7 @@ routes! {
     "/v1/streams/{stream_id}/chat/timeouts/{user}": put stream_chat::time_out, delete stream_chat::let_write;
     "/live/{stream_id}/index.m3u8": get playback::index;
     "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
-    "/live/{stream_id}/{broadcast}/source.m3u8": get playback::playlist;
+    "/live/{stream_id}/{broadcast}/{rendition}.m3u8": get playback::playlist;
     "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
     "/recordings/{recording_id}/index.m3u8": get playback::recorded::recording;
     "/recordings/{recording_id}/thumbnail.jpg": get playback::recorded::picture;

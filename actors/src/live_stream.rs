@@ -11,7 +11,10 @@
 pub mod audience;
 pub mod broadcast;
 mod claims;
+pub mod ladder;
+pub mod listener;
 mod protocol;
+mod rates;
 mod state;
 
 use std::{sync::Arc, time::Duration};
@@ -28,11 +31,13 @@ use crate::{
     error::StartError,
     hears_faults,
     id::{NodeId, StreamId},
-    port::{Airing, LifeState, Recorder, SILENCE_MAX, Standing, Streams},
+    port::{Airing, LifeState, Recorder, SILENCE_MAX, Standing, Streams, Transcoder},
 };
 
 pub use broadcast::{Broadcast, Broadcasts, Condition, View};
 pub use claims::{Claims, News};
+pub use ladder::{Ladder, Step};
+pub use listener::{Heard, Listener};
 pub use protocol::{ChangeKey, Delete, GiveUp, Grant, Left, OnAir, Publish, SetPrivate};
 pub use state::{Departure, Farewell, Phase, Refusal, Session};
 
@@ -82,6 +87,8 @@ pub struct StartLiveStream {
     pub claims: Arc<Claims>,
     /// Who keeps it.
     pub recorder: Arc<dyn Recorder>,
+    /// Who makes other renditions of it.
+    pub transcoder: Arc<dyn Transcoder>,
     /// Where viewers find what is on the air.
     pub broadcasts: Broadcasts,
     /// What time it is.
@@ -134,6 +141,7 @@ impl StartLiveStream {
             settings: self.settings,
             streams: Arc::clone(&self.streams),
             recorder: Arc::clone(&self.recorder),
+            transcoder: Arc::clone(&self.transcoder),
             broadcasts: self.broadcasts.clone(),
             clock: Arc::clone(&self.clock),
             state,
@@ -165,6 +173,7 @@ impl StartLiveStream {
         let broadcast =
             Arc::new(Broadcast::going_on(id, airing.broadcast.clone(), self.settings.hls, standing));
         broadcast.keep(self.recorder.tap(id, broadcast.name()));
+        self.transcoder.attend(&broadcast);
         self.broadcasts.put(Arc::clone(&broadcast));
         tracing::info!(stream = %id, node = %airing.node, "going on with what another node left");
         broadcast
@@ -194,6 +203,7 @@ pub struct LiveStream {
     settings: Settings,
     streams: Arc<dyn Streams>,
     recorder: Arc<dyn Recorder>,
+    transcoder: Arc<dyn Transcoder>,
     claims: Arc<Claims>,
     is_private: bool,
     broadcasts: Broadcasts,
@@ -315,6 +325,7 @@ impl LiveStream {
                     let broadcast = Arc::new(Broadcast::new(self.id, name, self.settings.hls));
                     broadcast.set_private(self.is_private);
                     broadcast.keep(self.recorder.tap(self.id, broadcast.name()));
+                    self.transcoder.attend(&broadcast);
                     self.broadcasts.put(Arc::clone(&broadcast));
                     self.broadcast = Some(broadcast);
                     self.airing = None;

@@ -6,6 +6,7 @@ mod message_log;
 mod recorder;
 mod streams;
 mod subscription;
+mod transcoder;
 
 pub use bus::{
     Bus, BusError, BusHealth, Lease, LeaseName, NAME_LEN_MAX, NameError, PAYLOAD_BYTES_MAX, Topic,
@@ -14,3 +15,4 @@ pub use message_log::{LogError, MessageLog, RANGE_LEN_MAX};
 pub use recorder::{Recorder, Tap};
 pub use streams::{Airing, KeyHash, LifeState, SILENCE_MAX, Standing, StreamRecord, Streams, StreamsError};
 pub use subscription::{BusEvent, Inlet, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Subscription};
+pub use transcoder::Transcoder;

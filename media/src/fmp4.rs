@@ -7,6 +7,8 @@
 mod boxes;
 mod fragment;
 mod init;
+pub mod reader;
 
 pub use fragment::{Run, Sample, fragment};
 pub use init::{TrackEntry, init};
+pub use reader::Reader;

@@ -3,10 +3,13 @@
 //! [`Segmenter`] turns media into [`Cut`]s, [`Window`] keeps what is listed and renders a [`Snapshot`] for each of them, and
 //! [`reload::decide`] says whether a request is answered now, waits for the next snapshot, or is refused. All of it is plain
 //! state: the actor that owns a stream feeds it, and readers share the snapshots.
+//!
+//! [`Rendition`] makes the same segments once more from other pictures: what a transcoder yields, cut where the source was cut.
 
 pub mod multivariant;
 mod playlist;
 pub mod reload;
+pub mod rendition;
 mod segmenter;
 pub mod vod;
 mod window;
@@ -15,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use rendition::Rendition;
 pub use segmenter::Segmenter;
 pub use vod::Kept;
 pub use window::{Edge, Report, Snapshot, Whole, Window};
@@ -97,6 +101,8 @@ pub struct Part {
     pub duration: Duration,
     /// It starts with a keyframe.
     pub independent: bool,
+    /// It could not be made, and holds nothing: a hole in this rendition that others may not have.
+    pub gap: bool,
     /// The bytes.
     pub bytes: Bytes,
 }

@@ -120,6 +120,15 @@ pub(super) fn parse_namespace(text: &str) -> Result<String, String> {
     }
 }
 
+/// Cores, whole or not.
+pub(super) fn parse_cores(text: &str) -> Result<f64, String> {
+    let cores: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    (0.1..=1_024.0)
+        .contains(&cores)
+        .then_some(cores)
+        .ok_or_else(|| "must lie between 0.1 and 1024".to_owned())
+}
+
 pub(super) fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),

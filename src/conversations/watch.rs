@@ -184,6 +184,17 @@ impl Watching {
         }
     }
 
+    /// The streams that are watched by their own owners, and with which devices.
+    pub fn owners(&self) -> Vec<(StreamId, Vec<DeviceHandle>)> {
+        let desk = self.0.desk();
+        let of = |(stream, watched): (&StreamId, &Watched)| {
+            let is_own = |device: &&DeviceHandle| device.user() == watched.owner;
+            let devices: Vec<_> = watched.devices.values().filter(is_own).cloned().collect();
+            (!devices.is_empty()).then_some((*stream, devices))
+        };
+        desk.streams.iter().filter_map(of).collect()
+    }
+
     /// The device has left.
     pub async fn closed(&self, session: SessionId) {
         let chats: Vec<_> = {

@@ -35,6 +35,7 @@ use super::{RETRY_AFTER, gone, not_live};
 use crate::app::Engine;
 use crate::error::{ApiError, Code};
 use crate::nodes::{self, Seal};
+use crate::rest::streams::StreamStats;
 use crate::rest::{Path, query};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -73,6 +74,11 @@ pub(super) fn is_path(path: &str) -> bool {
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.service(web::resource("/internal/live/{stream_id}").name("/internal/live/{stream_id}").get(view))
         .service(
+            web::resource("/internal/live/{stream_id}/stats")
+                .name("/internal/live/{stream_id}/stats")
+                .get(stats),
+        )
+        .service(
             web::resource("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
                 .name("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
                 .get(file),
@@ -110,10 +116,10 @@ impl Source {
         }
     }
 
-    pub(super) fn settings(&self) -> &hls::Settings {
+    pub(super) fn settings(&self) -> hls::Settings {
         match self {
             Source::Here(broadcast) => broadcast.settings(),
-            Source::There(relay) => &relay.settings,
+            Source::There(relay) => relay.settings,
         }
     }
 
@@ -132,6 +138,11 @@ impl Source {
     }
 }
 
+/// The name of the source among renditions.
+pub(super) const SOURCE: &str = "source";
+/// Renditions of one stream that are relayed beside its source; ladders have fewer.
+const RENDITIONS_MAX: usize = 8;
+
 /// A stream of another node, as viewers here see it.
 #[derive(Debug)]
 pub struct Relay {
@@ -145,6 +156,17 @@ pub struct Relay {
     is_private: AtomicBool,
     /// Where the other node is reached.
     url: Mutex<String>,
+    /// Those of its renditions that are watched here, beside the source. Each is asked for on its own, and only the source's relay says
+    /// how many watch: whoever watches keeps that one going too.
+    renditions: Mutex<HashMap<String, Arc<OnceCell<Arc<Rendition>>>>>,
+}
+
+/// Another rendition of a stream of another node.
+#[derive(Debug)]
+struct Rendition {
+    name: String,
+    views: watch::Sender<Option<Arc<View>>>,
+    wanted_ms: AtomicU64,
 }
 
 /// A view on its way between nodes.
@@ -215,6 +237,9 @@ struct Ask {
     msn: Option<u64>,
     part: Option<u32>,
     ended: Option<bool>,
+    /// Of which rendition; without it the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rendition: Option<String>,
 }
 
 /// Where a relay is found, or being made.
@@ -345,6 +370,70 @@ impl Relays {
         })
     }
 
+    /// The views of a rendition of a relayed stream.
+    pub(super) async fn views_of(
+        &self,
+        relay: &Arc<Relay>,
+        name: &str,
+    ) -> Result<watch::Receiver<Option<Arc<View>>>, ApiError> {
+        if name == SOURCE {
+            return Ok(relay.views.subscribe());
+        }
+        let inner = &self.0;
+        let place = {
+            let mut renditions = lock(&relay.renditions);
+            match renditions.get(name) {
+                Some(place) => Arc::clone(place),
+                None if renditions.len() >= RENDITIONS_MAX => return Err(not_live()),
+                None => Arc::clone(renditions.entry(name.to_owned()).or_default()),
+            }
+        };
+        let made = place.get_or_try_init(|| async {
+            let ask = Ask::rendition(inner.node, name, None);
+            let url = lock(&relay.url).clone();
+            let told = inner.ask(&url, relay.stream, &ask).await.map_err(|error| match error {
+                AskError::NotThere => not_live(),
+                AskError::Away(_) => between_nodes().caused_by(error),
+            })?;
+            if told.broadcast != relay.name {
+                return Err(not_live());
+            }
+            let rendition = Arc::new(Rendition {
+                name: name.to_owned(),
+                views: watch::Sender::new(Some(Arc::new(told.view()))),
+                wanted_ms: AtomicU64::new(inner.now_ms()),
+            });
+            inner.runtime.spawn(follow_rendition(
+                Arc::clone(inner),
+                Arc::clone(relay),
+                Arc::clone(&rendition),
+            ));
+            Ok(rendition)
+        });
+        match made.await {
+            Ok(rendition) => {
+                rendition.wanted_ms.store(inner.now_ms(), Ordering::Relaxed);
+                Ok(rendition.views.subscribe())
+            }
+            Err(error) => {
+                // Names nobody has are not kept.
+                let mut renditions = lock(&relay.renditions);
+                if renditions.get(name).is_some_and(|there| there.get().is_none()) {
+                    renditions.remove(name);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// How the broadcast of a stream goes, as the node of its publisher says.
+    pub(crate) async fn stats(&self, stream: StreamId) -> Option<StreamStats> {
+        let inner = &self.0;
+        let url = inner.locate(stream).await.ok()?;
+        let target = format!("/internal/live/{stream}/stats");
+        serde_json::from_slice(&inner.get(&url, &target, VIEW_BYTES_MAX).await.ok()?).ok()
+    }
+
     /// Who watches streams of other nodes here.
     pub fn viewers(&self) -> u32 {
         let relays = self.0.relays();
@@ -383,7 +472,7 @@ impl Inner {
 
     async fn begin(inner: &Arc<Inner>, stream: StreamId, place: &Place) -> Result<Arc<Relay>, ApiError> {
         let url = inner.locate(stream).await?;
-        let ask = Ask { node: inner.node, viewers: 0, msn: None, part: None, ended: None };
+        let ask = Ask { node: inner.node, viewers: 0, msn: None, part: None, ended: None, rendition: None };
         let told = inner.ask(&url, stream, &ask).await.map_err(|error| match error {
             // It has just ended, or has moved on.
             AskError::NotThere | AskError::Away(_) => between_nodes().caused_by(error),
@@ -399,6 +488,7 @@ impl Inner {
             wanted_ms: AtomicU64::new(inner.now_ms()),
             is_private: AtomicBool::new(is_private),
             url: Mutex::new(url),
+            renditions: Mutex::default(),
         });
         inner.metrics.relays.inc();
         inner.runtime.spawn(follow(Arc::clone(inner), Arc::clone(&relay), Arc::clone(place)));
@@ -449,6 +539,7 @@ async fn follow(inner: Arc<Inner>, relay: Arc<Relay>, place: Place) {
             msn: edge.map(|edge| edge.msn),
             part: edge.map(|edge| edge.part),
             ended: edge.map(|edge| edge.ended),
+            rendition: None,
         };
         let url = lock(&relay.url).clone();
         match inner.ask(&url, relay.stream, &ask).await {
@@ -488,6 +579,59 @@ async fn follow(inner: Arc<Inner>, relay: Arc<Relay>, place: Place) {
     });
 }
 
+/// Shows one view of a rendition after the other, for as long as somebody watches it and its stream is relayed.
+async fn follow_rendition(inner: Arc<Inner>, relay: Arc<Relay>, rendition: Arc<Rendition>) {
+    let mut failed = 0_u32;
+    loop {
+        let idle_ms = inner.now_ms().saturating_sub(rendition.wanted_ms.load(Ordering::Relaxed));
+        let is_over = relay.views.borrow().as_ref().is_none_or(|view| view.moved);
+        let edge = rendition.views.borrow().as_ref().map(|view| view.playlist.edge);
+        if is_over || u128::from(idle_ms) > IDLE_AFTER.as_millis() {
+            break;
+        }
+        let ask = Ask::rendition(inner.node, &rendition.name, edge);
+        let url = lock(&relay.url).clone();
+        match inner.ask(&url, relay.stream, &ask).await {
+            Ok(told) if told.broadcast == relay.name => {
+                failed = 0;
+                let told_edge = Some(Edge { msn: told.msn, part: told.part, ended: told.ended });
+                if told_edge != edge {
+                    rendition.views.send_replace(Some(Arc::new(told.view())));
+                }
+                continue;
+            }
+            Ok(_) => break,
+            Err(_) if edge.is_some_and(|edge| edge.ended) => break,
+            // A publisher that has changed its node has no ladder there before its first segment.
+            Err(_) => failed += 1,
+        }
+        if PAUSE * failed > LOST_AFTER {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
+    lock(&relay.renditions).remove(&rendition.name);
+    rendition.views.send_modify(|view| {
+        if let Some(latest) = view {
+            *view = Some(Arc::new(View { moved: true, ..View::clone(latest) }));
+        }
+    });
+}
+
+impl Ask {
+    /// For a view of a rendition after this edge. Nobody is counted by it.
+    fn rendition(node: NodeId, name: &str, edge: Option<Edge>) -> Ask {
+        Ask {
+            node,
+            viewers: 0,
+            msn: edge.map(|edge| edge.msn),
+            part: edge.map(|edge| edge.part),
+            ended: edge.map(|edge| edge.ended),
+            rendition: Some(name.to_owned()),
+        }
+    }
+}
+
 /// Gives another node the next view.
 async fn view(
     request: HttpRequest,
@@ -498,12 +642,14 @@ async fn view(
     let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
     let broadcast = engine.live.broadcasts.of(stream).ok_or_else(not_live)?;
     let ask: Ask = query::parse(request.query_string())?;
-    broadcast.audience().elsewhere(ask.node, ask.viewers, Instant::now());
+    if ask.rendition.is_none() {
+        broadcast.audience().elsewhere(ask.node, ask.viewers, Instant::now());
+    }
     let known = match (ask.msn, ask.part, ask.ended) {
         (Some(msn), Some(part), Some(ended)) => Some(Edge { msn, part, ended }),
         _ => None,
     };
-    let mut views = broadcast.views();
+    let mut views = broadcast.views_of(ask.rendition.as_deref().unwrap_or(SOURCE)).ok_or_else(not_live)?;
     let mut leaving = engine.live.leaving();
     let deadline = Instant::now() + HOLD;
     loop {
@@ -530,6 +676,18 @@ async fn view(
             _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
         }
     }
+}
+
+/// Tells another node how a broadcast goes.
+async fn stats(
+    request: HttpRequest,
+    engine: web::Data<Engine>,
+    path: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    signed(&request, &engine)?;
+    let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
+    let stats = StreamStats::here(&engine, stream).ok_or_else(not_live)?;
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(stats))
 }
 
 /// Gives another node a file.

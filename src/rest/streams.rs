@@ -1,9 +1,12 @@
 //! `/v1/streams`: what people broadcast.
 
+use std::borrow::Cow;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use nova_actors::id::StreamId;
-use nova_actors::live_stream::{ChangeKey, Condition, Delete, News, SetPrivate};
+use nova_actors::live_stream::ladder::{RungStatus, Transcoding};
+use nova_actors::live_stream::{Broadcast, ChangeKey, Condition, Delete, News, SetPrivate};
 use nova_actors::port::LifeState;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -212,11 +215,11 @@ impl Cursor for OwnPlace {
 }
 
 /// How a broadcast goes, for its owner.
-#[derive(Serialize, ToSchema)]
-pub(super) struct StreamStats {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct StreamStats {
     /// As of the stream.
-    #[schema(example = "live")]
-    state: &'static str,
+    #[schema(value_type = String, example = "live")]
+    state: Cow<'static, str>,
     /// Who watches now.
     viewers: u32,
     /// The most who watched the broadcast at a time.
@@ -227,10 +230,88 @@ pub(super) struct StreamStats {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     publisher: Option<PublisherStats>,
+    /// The renditions that are made beside the source, where this node is to make any.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transcoding: Option<TranscodingStats>,
+}
+
+/// How the renditions beside the source go.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct TranscodingStats {
+    /// `running`; `restarting` after it has failed, the source going on; `refused` where this node has no CPU for it.
+    state: TranscodingState,
+    /// How often the transcoder had to be started again.
+    restarts: u32,
+    /// Why it was last started again, or makes less than it should.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Renditions this node has no CPU for.
+    refused: Vec<String>,
+    /// Those that are made, best first.
+    renditions: Vec<RenditionStats>,
+}
+
+/// What becomes of a ladder.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TranscodingState {
+    /// It is being made.
+    Running,
+    /// It failed and is about to be made again.
+    Restarting,
+    /// There is no CPU for it.
+    Refused,
+}
+
+/// One rendition.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct RenditionStats {
+    /// As players show it.
+    #[schema(example = "720p")]
+    name: String,
+    /// In pixels.
+    width: u32,
+    /// In pixels.
+    height: u32,
+    /// Over the last segments.
+    bitrate_bps: u64,
+    /// Whether its latest part could be made.
+    flowing: bool,
+    /// Parts that could not be made.
+    gaps: u64,
+}
+
+impl TranscodingStats {
+    fn of(broadcast: &Broadcast) -> Option<TranscodingStats> {
+        let (status, rungs) = broadcast.ladder().status();
+        let state = match status.transcoding {
+            Transcoding::Off => return None,
+            Transcoding::Running => TranscodingState::Running,
+            Transcoding::Restarting => TranscodingState::Restarting,
+            Transcoding::Refused => TranscodingState::Refused,
+        };
+        let rendition = |rung: RungStatus| RenditionStats {
+            name: rung.name,
+            width: rung.size.0,
+            height: rung.size.1,
+            bitrate_bps: rung.bitrate_bps,
+            flowing: rung.is_flowing,
+            gaps: rung.gaps,
+        };
+        Some(TranscodingStats {
+            state,
+            restarts: status.restarts,
+            reason: status.reason,
+            refused: status.refused,
+            renditions: rungs.into_iter().map(rendition).collect(),
+        })
+    }
 }
 
 /// How the media of a publisher arrives.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct PublisherStats {
     /// How long it has been publishing, in seconds.
     connected_s: u64,
@@ -504,23 +585,46 @@ pub(super) async fn stats(
     path: Path<String>,
 ) -> Result<Json<StreamStats>, ApiError> {
     let stream = own(&engine, &caller, &path.0).await?;
-    let broadcast = engine.live.broadcasts.of(stream.id).filter(|broadcast| !broadcast.has_ended());
-    Ok(Json(match broadcast {
-        Some(broadcast) => StreamStats {
-            state: stream.state.as_str(),
+    Ok(Json(stats_of(&engine, &stream).await))
+}
+
+/// How the broadcast of a stream goes: as this node knows it, or as the node of its publisher does, or as was last noted.
+pub(crate) async fn stats_of(engine: &Engine, stream: &Stream) -> StreamStats {
+    if let Some(here) = StreamStats::here(engine, stream.id) {
+        return StreamStats { state: stream.state.as_str().into(), ..here };
+    }
+    let is_live = stream.state == LifeState::Live;
+    if is_live && let Some(there) = engine.relays.stats(stream.id).await {
+        return StreamStats { state: stream.state.as_str().into(), ..there };
+    }
+    StreamStats {
+        state: stream.state.as_str().into(),
+        viewers: stream.viewers,
+        viewers_peak: stream.viewers_peak,
+        watched_s: stream.watched_s,
+        publisher: None,
+        transcoding: None,
+    }
+}
+
+impl StreamStats {
+    /// How the broadcast of a stream goes whose publisher is here.
+    pub(crate) fn here(engine: &Engine, stream: StreamId) -> Option<StreamStats> {
+        let broadcast = engine.live.broadcasts.of(stream).filter(|broadcast| !broadcast.has_ended())?;
+        Some(StreamStats {
+            state: LifeState::Live.as_str().into(),
             viewers: broadcast.audience().count(),
             viewers_peak: broadcast.audience().peak(),
             watched_s: broadcast.audience().watched_s(),
             publisher: PublisherStats::of(broadcast.condition()),
-        },
-        None => StreamStats {
-            state: stream.state.as_str(),
-            viewers: stream.viewers,
-            viewers_peak: stream.viewers_peak,
-            watched_s: stream.watched_s,
-            publisher: None,
-        },
-    }))
+            transcoding: TranscodingStats::of(&broadcast),
+        })
+    }
+
+    /// Whether somebody publishes, or may come back.
+    pub(crate) fn has_publisher(&self) -> bool {
+        self.publisher.is_some()
+    }
 }
 
 async fn find(engine: &Engine, id: &str) -> Result<Stream, ApiError> {

@@ -132,6 +132,14 @@ metrics! {
     hls_part_bytes: IntCounter = "nova_hls_part_bytes_total" [] "Their bytes.";
     hls_part_made: Histogram = "nova_hls_part_made_seconds" [] "From the frame that closes a part to its playlist being there.";
     thumbnails: IntCounterVec = "nova_thumbnails_total" ["result"] "Pictures of broadcasts that were made, or why they were not.";
+    transcoders: IntGauge = "nova_transcoders" [] "Child processes that make renditions of broadcasts.";
+    transcoder_restarts: IntCounterVec = "nova_transcoder_restarts_total" ["reason"] "Transcoders that ended and had to be started again, by why.";
+    transcoder_refused: IntCounter = "nova_transcoder_refused_total" [] "Ladders that were not made, or not whole, for want of CPU; tried again every ten seconds.";
+    transcoder_missed: IntCounter = "nova_transcoder_missed_total" [] "Times a transcoder was too slow and frames were left out up to the next keyframe.";
+    transcoder_millicores: IntGauge = "nova_transcoder_millicores" [] "Thousandths of a core that transcoders use, as measured.";
+    rendition_parts: IntCounter = "nova_rendition_parts_total" [] "Parts of renditions beside the source that were made.";
+    rendition_part_bytes: IntCounter = "nova_rendition_part_bytes_total" [] "Their bytes.";
+    rendition_gaps: IntCounter = "nova_rendition_gaps_total" [] "Parts of renditions beside the source that could not be made.";
     playback_bytes: IntCounterVec = "nova_playback_bytes_total" ["kind"] "Bytes handed to viewers, by what they are.";
     playback_waiting: IntGauge = "nova_playback_waiting" [] "Requests that wait for a part.";
     playback_wait: Histogram = "nova_playback_wait_seconds" [] "How long they waited.";

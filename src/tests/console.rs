@@ -1,5 +1,7 @@
 //! The web console as people use it, in a real browser.
 
+use nova::config::Config;
+
 use crate::app::{TestApp, eventually};
 use crate::browser::Browser;
 
@@ -15,7 +17,11 @@ struct Visit {
 
 impl Visit {
     async fn start() -> Visit {
-        let app = TestApp::start().await;
+        Visit::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Visit {
+        let app = TestApp::start_with(change).await;
         Visit { browser: Browser::start().await, app }
     }
 

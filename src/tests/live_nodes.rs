@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use nova::config::{Config, Secret};
 use reqwest::StatusCode;
+use serde_json::json;
 use sqlx::ConnectOptions as _;
 
 use crate::app::{TestApp, eventually};
 use crate::broadcaster::{Encoder, Playlist, Stream, attribute, says, source};
+use crate::chat_socket::Device;
+use crate::live_ladder::{opened, rungs, variants};
 use crate::services::{self, Database};
 
 /// What two nodes have in common.
@@ -191,4 +194,63 @@ async fn when_the_publishers_node_dies_the_stream_goes_on_where_the_publisher_co
     let map = attribute(goes_on.tags("EXT-X-MAP")[0], "URI");
     assert_eq!(there.http.get(goes_on.of(&map)).send().await.expect("an answer").status(), StatusCode::OK);
     assert_eq!(stream.told(&there).await["state"], "live");
+}
+
+#[actix_web::test]
+async fn renditions_and_the_owners_view_are_the_same_on_the_other_node() {
+    let shared = Shared::new().await;
+    let here = TestApp::start_with(|config| {
+        shared.config(config);
+        config.live.ladder = rungs("146p:150");
+        config.live.ladder_cores = Some(2.0);
+    })
+    .await;
+    let there = shared.node().await;
+    let stream = Stream::of(&here, "ann").await;
+    let mut device = Device::connects(&there, &stream.owner.token()).await;
+    let watching = device.asks(json!({ "type": "watch", "stream": stream.id })).await;
+    assert_eq!(watching["type"], "watching", "{watching}");
+    let encoder = stream.publish(&here);
+    let told = variants(&there, &stream, 2).await;
+    let mut rendition = opened(&there, &stream, &told[1].1).await;
+    let (msn, _) = rendition.hint();
+    let answer = rendition.ask(&there, &format!("_HLS_msn={}&_HLS_part=0", msn + 1)).await;
+    assert_eq!(answer.status(), StatusCode::OK, "waited for there, too");
+    eventually("a segment is whole", async || {
+        rendition.reload(&there).await.contains("#EXTINF:").then_some(())
+    })
+    .await;
+    let uri = rendition.text.lines().find(|line| line.ends_with(".m4s")).expect("a segment").to_owned();
+    let bytes = async |app: &TestApp, url: String| {
+        let answer = app.http.get(url).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.bytes().await.expect("bytes")
+    };
+    let url = rendition.of(&uri);
+    assert_eq!(bytes(&there, url.clone()).await, bytes(&here, here.at(&url[there.url.len()..])).await);
+    let nothing = opened(&there, &stream, &told[1].1.replace("146p", "9000p")).await;
+    assert!(nothing.text.contains("not_found"), "{}", nothing.text);
+
+    // The owner's device is at the node without the publisher: it is told all the same, and so is who asks there.
+    let pushed = loop {
+        let pushed = device.hears("stream_stats").await;
+        if pushed["stats"]["transcoding"]["renditions"][0]["flowing"] == true {
+            break pushed;
+        }
+    };
+    assert_eq!(pushed["stream"], stream.id);
+    assert_eq!(pushed["stats"]["state"], "live", "{pushed}");
+    assert!(pushed["stats"]["publisher"]["video_frames"].as_u64() > Some(0), "{pushed}");
+    let asked = stream.stats(&there).await;
+    assert_eq!(asked["transcoding"]["renditions"][0]["name"], "146p", "{asked}");
+    assert!(asked["publisher"]["video_frames"].as_u64() > Some(0), "{asked}");
+
+    encoder.stop().await;
+    let last = loop {
+        let pushed = device.hears("stream_stats").await;
+        if pushed["stats"].get("publisher").is_none() {
+            break pushed;
+        }
+    };
+    assert_eq!(last["stats"]["state"], "ended", "told once more: {last}");
 }

@@ -51,7 +51,7 @@ async fn is_ready(app: &TestApp, stream: &Stream) -> Value {
 }
 
 /// Reads a recording as FFmpeg does, and says how many seconds of pictures it found; checks that time only goes forward.
-async fn seconds_of(url: &str) -> f64 {
+pub async fn seconds_of(url: &str) -> f64 {
     let entries = ["-v", "error", "-show_entries", "packet=codec_type,dts_time", "-of", "csv=p=0", url];
     let packets = says("ffprobe", &entries).await;
     let mut length = 0.0;

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use reqwest::StatusCode;
 
 use crate::app::{TestApp, eventually};
-use crate::broadcaster::{Stream, attribute};
+use crate::broadcaster::{Encoder, Stream, attribute, made};
 
 #[actix_web::test]
 async fn directives_are_answered_waited_for_or_refused() {
@@ -82,6 +82,34 @@ async fn directives_are_answered_waited_for_or_refused() {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text).expect("gzip");
     assert!(text.starts_with("#EXTM3U\n") && text.contains("#EXT-X-PRELOAD-HINT"), "{text}");
+}
+
+/// Parts hold whole pictures: with 15 of them a second a third of a second would be filled to four fifths only, so the target is what four
+/// fill (8216bis, 4.4.3.7: at least 85 %).
+#[actix_web::test]
+async fn parts_fill_their_target_also_where_few_pictures_come() {
+    let app = TestApp::start().await;
+    let stream = Stream::of(&app, "ann").await;
+    let slow = made("slow", "320x180", 10, &["-r", "15", "-g", "15"]);
+    let input = ["-re", "-stream_loop", "-1", "-i", slow.to_str().expect("UTF-8"), "-c", "copy"];
+    let _encoder = Encoder::start(&input, &stream.ingest(&app));
+    let mut playlist = stream.playlist(&app).await;
+    eventually("two segments are whole", async || {
+        (playlist.reload(&app).await.matches("#EXTINF:").count() >= 2).then_some(())
+    })
+    .await;
+    let target: f64 = attribute(playlist.tags("EXT-X-PART-INF")[0], "PART-TARGET").parse().expect("a number");
+    assert!((0.260..0.275).contains(&target), "{target}");
+    let parts: Vec<(String, f64)> = playlist
+        .tags("EXT-X-PART")
+        .into_iter()
+        .map(|part| (attribute(part, "URI"), attribute(part, "DURATION").parse().expect("a number")))
+        .collect();
+    for pair in parts.windows(2) {
+        // The last of a segment may be shorter.
+        let is_last = pair[1].0.contains(".0.m4s");
+        assert!(pair[0].1 <= target && (is_last || pair[0].1 >= target * 0.85), "{pair:?} of {target}");
+    }
 }
 
 #[actix_web::test]

@@ -5,7 +5,7 @@
 //! they do makes the publisher wait.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt::Write as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -25,7 +25,13 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{audience::Audience, state::Session};
+use super::{
+    audience::Audience,
+    ladder::{Ladder, rung_of},
+    listener::{self, Ear, Heard, Listener},
+    rates::Rates,
+    state::Session,
+};
 use crate::{
     id::StreamId,
     port::{Standing, Tap},
@@ -80,12 +86,13 @@ pub struct Condition {
 pub struct Broadcast {
     stream: StreamId,
     name: String,
-    settings: Settings,
+    settings: RwLock<Settings>,
     is_going_on: bool,
     is_private: AtomicBool,
     desk: Mutex<Desk>,
     shelf: RwLock<Window>,
     views: watch::Sender<Option<Arc<View>>>,
+    ladder: Ladder,
     audience: Audience,
     condition: Mutex<Condition>,
 }
@@ -99,6 +106,7 @@ struct Desk {
     video: Option<Arc<Configuration>>,
     audio: Option<Arc<Configuration>>,
     tap: Option<Box<dyn Tap>>,
+    ears: Vec<Ear>,
     next_msn: u64,
     ended: bool,
 }
@@ -117,7 +125,7 @@ impl Broadcast {
         Self {
             stream,
             name,
-            settings,
+            settings: RwLock::new(settings),
             is_going_on: standing != Standing::default(),
             is_private: AtomicBool::new(false),
             desk: Mutex::new(Desk {
@@ -127,11 +135,13 @@ impl Broadcast {
                 video: None,
                 audio: None,
                 tap: None,
+                ears: Vec::new(),
                 next_msn: standing.next_msn,
                 ended: false,
             }),
             shelf: RwLock::new(Window::going_on(settings, "0", standing.discontinuities)),
             views: watch::Sender::new(None),
+            ladder: Ladder::new(settings, standing.discontinuities),
             audience: Audience::new(gone_after),
             condition: Mutex::default(),
         }
@@ -140,6 +150,35 @@ impl Broadcast {
     /// Tells `tap` of every segment from now on.
     pub fn keep(&self, tap: Box<dyn Tap>) {
         lock(&self.desk).tap = Some(tap);
+    }
+
+    /// Its other renditions.
+    #[must_use]
+    pub fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    /// Other renditions are to be made: from now on the ladder hears where the source is cut. To be said before the first publisher.
+    pub fn begin_ladder(&self) {
+        lock(&self.desk).segmenter.mark();
+    }
+
+    /// All that is written from now on, for somebody in this process. It begins with how the tracks are decoded; after that, a picture
+    /// that decoding can begin with has to be waited for. Whoever listens does not make the publisher wait.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        let (ear, listener) = listener::pair();
+        let mut desk = lock(&self.desk);
+        if !desk.ended {
+            ear.tell(Heard::Began(desk.session));
+            for (track, configuration) in [(Track::Video, &desk.video), (Track::Audio, &desk.audio)] {
+                if let Some(configuration) = configuration.clone() {
+                    ear.tell(Heard::Media(Media::Configuration { track, configuration }));
+                }
+            }
+            desk.ears.push(ear);
+        }
+        listener
     }
 
     /// The stream it belongs to.
@@ -156,8 +195,18 @@ impl Broadcast {
 
     /// How it is cut.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn settings(&self) -> Settings {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves the part target to what whole pictures of this rate fill, as long as no playlist has told of another.
+    fn settle(&self, desk: &mut Desk, configuration: &Configuration) {
+        let Some(picture) = configuration.picture().filter(|_| self.views.borrow().is_none()) else { return };
+        let settled = self.settings().for_rate(picture.frames_per_s);
+        desk.segmenter.set_settings(settled);
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).set_settings(settled);
+        self.ladder.settle(settled);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settled;
     }
 
     /// Who watches.
@@ -215,8 +264,10 @@ impl Broadcast {
         let cuts = desk.segmenter.interrupt();
         self.shelve(&mut desk, cuts);
         desk.ended = true;
+        desk.ears.clear();
         // Dropped without a word: whoever goes on with the broadcast goes on with what is kept of it.
         desk.tap = None;
+        self.ladder.leave();
         self.views.send_modify(|view| {
             if let Some(latest) = view {
                 *view = Some(Arc::new(View { moved: true, ..View::clone(latest) }));
@@ -236,7 +287,9 @@ impl Broadcast {
         let cuts = desk.segmenter.interrupt();
         self.shelve(&mut desk, cuts);
         desk.session = session;
+        desk.tell(&Heard::Began(session));
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).set_epoch(&session.to_string());
+        self.ladder.hand(session);
         *lock(&self.condition) = Condition { since: Some(now), ..Condition::default() };
     }
 
@@ -255,6 +308,10 @@ impl Broadcast {
                 Track::Audio => &mut desk.audio,
             };
             *place = Some(Arc::clone(configuration));
+            self.settle(&mut desk, configuration);
+        }
+        if !desk.ears.is_empty() {
+            desk.tell(&Heard::Media(media.clone()));
         }
         let cuts = desk.segmenter.push(unix_ms, media);
         Ok(self.shelve(&mut desk, cuts))
@@ -267,6 +324,7 @@ impl Broadcast {
         if desk.session == session && !desk.ended {
             let cuts = desk.segmenter.interrupt();
             self.shelve(&mut desk, cuts);
+            desk.tell(&Heard::Interrupted);
         }
     }
 
@@ -290,11 +348,13 @@ impl Broadcast {
         let cuts = desk.segmenter.interrupt();
         self.shelve(&mut desk, cuts);
         desk.ended = true;
+        desk.ears.clear();
         if let Some(mut tap) = desk.tap.take() {
             tap.end();
         }
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).end();
         self.show(&desk);
+        self.ladder.end();
     }
 
     /// The least media that shows what is on the air: an init segment and a part that begins with a keyframe. None of a broadcast
@@ -306,22 +366,40 @@ impl Broadcast {
         self.shelf.read().unwrap_or_else(PoisonError::into_inner).newest_keyframe()
     }
 
+    /// The latest view of a rendition, and all that come after it; of the source as [`views`](Self::views). None when there is no such
+    /// rendition.
+    #[must_use]
+    pub fn views_of(&self, rendition: &str) -> Option<watch::Receiver<Option<Arc<View>>>> {
+        match PLAYLIST.strip_suffix(".m3u8") == Some(rendition) {
+            true => Some(self.views()),
+            false => self.ladder.views(rendition),
+        }
+    }
+
     /// An init segment.
     #[must_use]
     pub fn init(&self, epoch: &str, number: u32) -> Option<Bytes> {
-        self.shelf.read().unwrap_or_else(PoisonError::into_inner).init(epoch, number)
+        self.read(epoch, |shelf| shelf.init(epoch, number))
     }
 
     /// A part.
     #[must_use]
     pub fn part(&self, epoch: &str, msn: u64, part: u32) -> Option<Bytes> {
-        self.shelf.read().unwrap_or_else(PoisonError::into_inner).part(epoch, msn, part)
+        self.read(epoch, |shelf| shelf.part(epoch, msn, part))
     }
 
     /// A whole segment, as its parts in order.
     #[must_use]
     pub fn segment(&self, epoch: &str, msn: u64) -> Option<Vec<Bytes>> {
-        self.shelf.read().unwrap_or_else(PoisonError::into_inner).segment(epoch, msn)
+        self.read(epoch, |shelf| shelf.segment(epoch, msn))
+    }
+
+    /// Reads the shelf of the rendition an epoch belongs to.
+    fn read<T>(&self, epoch: &str, read: impl FnOnce(&Window) -> Option<T>) -> Option<T> {
+        match rung_of(epoch) {
+            None => read(&self.shelf.read().unwrap_or_else(PoisonError::into_inner)),
+            Some(_) => self.ladder.read(epoch, read),
+        }
     }
 
     fn shelve(&self, desk: &mut Desk, cuts: Vec<Cut>) -> Written {
@@ -351,77 +429,45 @@ impl Broadcast {
         if written.parts > 0 {
             written.first = self.show(desk);
         }
+        self.ladder.mark(&desk.segmenter.marks());
         written
     }
 
     /// Sends out what there is now; whether it is the first that can be played.
     fn show(&self, desk: &Desk) -> bool {
-        let playlist = self.shelf.read().unwrap_or_else(PoisonError::into_inner).snapshot(&[]);
+        let playlist =
+            self.shelf.read().unwrap_or_else(PoisonError::into_inner).snapshot(&self.ladder.reports());
         let Some(playlist) = playlist else { return false };
-        let multivariant = desk.multivariant(&self.name).into();
+        let multivariant: Bytes = desk.multivariant(&self.name, self.ladder.variants(&self.name)).into();
+        self.ladder.follow(playlist.edge, &multivariant);
         let before = self.views.send_replace(Some(Arc::new(View { playlist, multivariant, moved: false })));
         before.is_none()
     }
 }
 
 impl Desk {
-    fn multivariant(&self, name: &str) -> String {
+    /// Tells all who listen, and forgets those who have gone.
+    fn tell(&mut self, heard: &Heard) {
+        self.ears.retain(Ear::is_heard);
+        self.ears.iter().for_each(|ear| ear.tell(heard.clone()));
+    }
+
+    fn multivariant(&self, name: &str, others: Vec<multivariant::Variant>) -> String {
         let configurations = [&self.video, &self.audio].into_iter().flatten();
         let picture = self.video.as_ref().and_then(|video| video.picture());
         let (bandwidth_bps, average_bandwidth_bps) = self.rates.bandwidth_bps();
         let mut uri = String::with_capacity(name.len() + PLAYLIST.len() + 1);
         write!(uri, "{name}/{PLAYLIST}").expect("a String takes all");
-        multivariant::render(&[multivariant::Variant {
+        let mut variants = vec![multivariant::Variant {
             uri,
             bandwidth_bps,
             average_bandwidth_bps,
             codecs: configurations.map(|configuration| configuration.codecs()).collect(),
             resolution: picture.map(|picture| (picture.width, picture.height)),
             frames_per_s: picture.and_then(|picture| picture.frames_per_s),
-        }])
-    }
-}
-
-/// How many bits the latest segments have a second.
-#[derive(Debug, Default)]
-struct Rates {
-    segments: VecDeque<(u64, Duration)>,
-}
-
-/// Segments that are averaged: half a minute of the usual ones.
-const RATED_SEGMENTS_MAX: usize = 15;
-
-impl Rates {
-    fn count(&mut self, cut: &Cut) {
-        match cut {
-            Cut::Begin(_) => {
-                if self.segments.len() == RATED_SEGMENTS_MAX {
-                    self.segments.pop_front();
-                }
-                self.segments.push_back((0, Duration::ZERO));
-            }
-            Cut::Part(part) => {
-                if let Some((bytes, duration)) = self.segments.back_mut() {
-                    *bytes += part.bytes.len() as u64;
-                    *duration += part.duration;
-                }
-            }
-            Cut::Init(_) | Cut::End => {}
-        }
-    }
-
-    /// The highest rate of a segment and the average. The segment that grows counts only while there is no other: the keyframe it
-    /// begins with weighs more in it than in the whole.
-    fn bandwidth_bps(&self) -> (u64, u64) {
-        let whole = self.segments.len().saturating_sub(1).max(1);
-        let rate = |bytes: u64, duration: Duration| {
-            (bytes as f64 * 8.0 / duration.as_secs_f64().max(0.001)).ceil() as u64
-        };
-        let counted = || self.segments.iter().take(whole);
-        let peak = counted().map(|(bytes, duration)| rate(*bytes, *duration)).max().unwrap_or(0);
-        let bytes = counted().map(|(bytes, _)| bytes).sum();
-        let duration = counted().map(|(_, duration)| duration).sum();
-        (peak, rate(bytes, duration).min(peak))
+        }];
+        variants.extend(others);
+        multivariant::render(&variants)
     }
 }
 
@@ -462,35 +508,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use nova_media::hls::{Begin, Part};
-
     use super::*;
-
-    fn part(bytes: usize, ms: u64) -> Cut {
-        let duration = Duration::from_millis(ms);
-        Cut::Part(Part { duration, independent: true, bytes: vec![0; bytes].into() })
-    }
-
-    fn begin(msn: u64) -> Cut {
-        Cut::Begin(Begin { msn, discontinuity: false, at_unix_ms: 0 })
-    }
-
-    #[test]
-    fn rates_are_those_of_whole_segments_as_soon_as_there_is_one() {
-        let mut rates = Rates::default();
-        assert_eq!(rates.bandwidth_bps(), (0, 0));
-        rates.count(&begin(0));
-        rates.count(&part(1_000, 500));
-        assert_eq!(rates.bandwidth_bps(), (16_000, 16_000));
-        rates.count(&part(500, 500));
-        rates.count(&begin(1));
-        rates.count(&part(9_000, 100));
-        assert_eq!(rates.bandwidth_bps(), (12_000, 12_000), "the open segment does not count");
-        rates.count(&begin(2));
-        let (peak, average) = rates.bandwidth_bps();
-        assert_eq!(peak, 720_000);
-        assert_eq!(average, 76_364, "10.5 kB in 1.1 s");
-    }
 
     #[test]
     fn who_has_lost_the_desk_writes_nothing() {

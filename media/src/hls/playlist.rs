@@ -47,6 +47,9 @@ pub(super) fn render<'a>(
         line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}"));
     }
 
+    // Where one part could not be made, the next may not come either: nothing is promised.
+    let last = segments.clone().filter_map(|segment| segment.parts.last()).last();
+    let in_gap = last.is_some_and(|part| part.gap);
     // How far each segment's end is from the edge tells what may be skipped and which parts are listed.
     let total: f64 = segments.clone().map(|segment| segment.duration().as_secs_f64()).sum();
     let mut told = 0.0;
@@ -76,15 +79,19 @@ pub(super) fn render<'a>(
         if !edge.ended && from_edge <= f64::from(target_s * PARTS_WITHIN) {
             for (n, part) in segment.parts.iter().enumerate() {
                 line(format_args!(
-                    "#EXT-X-PART:DURATION={:.5},URI=\"{}/{}.{n}.m4s\"{}",
+                    "#EXT-X-PART:DURATION={:.5},URI=\"{}/{}.{n}.m4s\"{}{}",
                     part.duration.as_secs_f64(),
                     segment.epoch,
                     segment.msn,
                     if part.independent { ",INDEPENDENT=YES" } else { "" },
+                    if part.gap { ",GAP=YES" } else { "" },
                 ));
             }
         }
         if segment.whole {
+            if segment.has_gap() {
+                line(format_args!("#EXT-X-GAP"));
+            }
             line(format_args!("#EXTINF:{:.5},", segment.duration().as_secs_f64()));
             line(format_args!("{}/{}.m4s", segment.epoch, segment.msn));
         }
@@ -92,7 +99,12 @@ pub(super) fn render<'a>(
     if edge.ended {
         line(format_args!("#EXT-X-ENDLIST"));
     } else {
-        line(format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{epoch}/{}.{}.m4s\"", edge.msn, edge.part));
+        if !in_gap {
+            line(format_args!(
+                "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{epoch}/{}.{}.m4s\"",
+                edge.msn, edge.part
+            ));
+        }
         for report in reports {
             // The last part that is there, not the next.
             let (msn, part) = match report.edge {

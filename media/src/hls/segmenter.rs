@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::rendition::{Mark, Sound};
 use super::{Begin, Cut, Init, Part, Settings};
 use crate::codec::Configuration;
 use crate::fmp4::{self, Run, Sample, TrackEntry};
@@ -13,8 +14,8 @@ use crate::frame::{Frame, Media, Track};
 use crate::time::Timestamp;
 
 /// The tracks' numbers in every init segment.
-const VIDEO_ID: u32 = 1;
-const AUDIO_ID: u32 = 2;
+pub(super) const VIDEO_ID: u32 = 1;
+pub(super) const AUDIO_ID: u32 = 2;
 /// How long a stream waits for its second track before it begins with one, in milliseconds of its own time.
 const PROBE_MS: i64 = 1_000;
 /// Frames kept while it waits; more of them begin it.
@@ -51,6 +52,10 @@ pub struct Segmenter {
     anchor_ms: Option<i64>,
     forced_cuts: u64,
     cuts: Vec<Cut>,
+    /// What other renditions are cut by; none when there are none.
+    marks: Option<Vec<Mark>>,
+    /// Ticks from decoding to showing at the first picture of the open segment.
+    composition: i64,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +106,24 @@ impl Segmenter {
             anchor_ms: None,
             forced_cuts: 0,
             cuts: Vec::new(),
+            marks: None,
+            composition: 0,
         }
+    }
+
+    /// It is cut like this from now on. To be said before the first playlist.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// From now on [`marks`](Self::marks) says how other renditions are to be cut.
+    pub fn mark(&mut self) {
+        self.marks.get_or_insert_default();
+    }
+
+    /// The marks of what was cut since they were last taken. Sound alone has none.
+    pub fn marks(&mut self) -> Vec<Mark> {
+        self.marks.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Segments that had to end without a keyframe, because none came within the target duration.
@@ -240,11 +262,17 @@ impl Segmenter {
         }
         let at_ms = frame.dts.millis();
         let anchor_ms = *self.anchor_ms.get_or_insert(at_ms - unix_ms);
-        self.cuts.push(Cut::Begin(Begin {
+        let begin = Begin {
             msn: self.next_msn,
             discontinuity: std::mem::take(&mut self.discontinuity),
             at_unix_ms: at_ms - anchor_ms,
-        }));
+        };
+        if let (Some(marks), Track::Video) = (&mut self.marks, self.lead) {
+            let audio = self.announced.audio.clone();
+            marks.push(Mark::Begin { begin: begin.clone(), at: frame.pts, audio });
+        }
+        self.composition = frame.pts.ticks() - frame.dts.ticks();
+        self.cuts.push(Cut::Begin(begin));
         self.next_msn += 1;
         self.open = true;
         self.segment_start = frame.dts;
@@ -317,9 +345,15 @@ impl Segmenter {
             samples: &lane.samples,
         });
         let bytes = fmp4::fragment(self.fragments, &runs);
+        if let (Some(marks), Track::Video) = (&mut self.marks, lead) {
+            let end = Timestamp::new(video.base + ticks + self.composition, configuration.timebase());
+            let base = audio.base;
+            let sound = Sound { decode_time: base, samples: std::mem::take(&mut self.lanes.audio.samples) };
+            marks.push(Mark::Part { end, duration, sound });
+        }
         self.lanes.video.samples.clear();
         self.lanes.audio.samples.clear();
-        self.cuts.push(Cut::Part(Part { duration, independent, bytes }));
+        self.cuts.push(Cut::Part(Part { duration, independent, gap: false, bytes }));
     }
 
     fn close_segment(&mut self) {
@@ -336,6 +370,9 @@ impl Segmenter {
         }
         self.close_part();
         self.cuts.push(Cut::End);
+        if let (Some(marks), Track::Video) = (&mut self.marks, self.lead) {
+            marks.push(Mark::End);
+        }
         self.open = false;
     }
 }

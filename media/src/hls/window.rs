@@ -28,6 +28,11 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Something of it could not be made.
+    pub(super) fn has_gap(&self) -> bool {
+        self.parts.iter().any(|part| part.gap)
+    }
+
     /// The sum of its parts.
     pub(super) fn duration(&self) -> Duration {
         self.parts.iter().map(|part| part.duration).sum()
@@ -140,6 +145,11 @@ impl Window {
         self.discontinuity_sequence + listed as u64
     }
 
+    /// It is cut like this from now on. To be said before the first playlist.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Segments from here on belong to another publish session.
     pub fn set_epoch(&mut self, epoch: &str) {
         self.epoch = epoch.into();
@@ -182,6 +192,12 @@ impl Window {
         self.ended = true;
     }
 
+    /// Whether what came last could be made.
+    pub fn is_flowing(&self) -> bool {
+        let last = self.segments.iter().rev().find_map(|segment| segment.parts.last());
+        last.is_some_and(|part| !part.gap)
+    }
+
     /// Where the live edge is.
     pub fn edge(&self) -> Edge {
         let ended = self.ended;
@@ -221,18 +237,19 @@ impl Window {
     /// A part, as soon as it is finished.
     pub fn part(&self, epoch: &str, msn: u64, part: u32) -> Option<Bytes> {
         let segment = self.segment_of(epoch, msn)?;
-        segment.parts.get(part as usize).map(|part| part.bytes.clone())
+        segment.parts.get(part as usize).filter(|part| !part.gap).map(|part| part.bytes.clone())
     }
 
     /// A whole segment as its parts in order, to be sent one behind the other.
     pub fn segment(&self, epoch: &str, msn: u64) -> Option<Vec<Bytes>> {
-        let segment = self.segment_of(epoch, msn).filter(|segment| segment.whole)?;
+        let segment = self.segment_of(epoch, msn).filter(|segment| segment.whole && !segment.has_gap())?;
         Some(segment.parts.iter().map(|part| part.bytes.clone()).collect())
     }
 
     /// The newest segment, when it is whole and not empty.
     pub fn newest_whole(&self) -> Option<Whole> {
-        let segment = self.segments.back().filter(|segment| segment.whole && !segment.parts.is_empty())?;
+        let is_kept = |segment: &&Segment| segment.whole && !segment.parts.is_empty() && !segment.has_gap();
+        let segment = self.segments.back().filter(is_kept)?;
         Some(Whole {
             msn: segment.msn,
             init: segment.init,

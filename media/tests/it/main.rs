@@ -22,4 +22,5 @@ mod hostile;
 mod opinion;
 mod pieces;
 mod recorded;
+mod renditions;
 mod session;

@@ -601,6 +601,19 @@ pub(super) fn pushes() -> Vec<Message> {
             &[("stream", named("StreamId")), ("count", number(u64::MAX))],
         ),
         push(
+            "stream_stats",
+            "stream_stats",
+            "How the broadcast of one's own stream goes; to devices of its owner that watch it, every two seconds while somebody publishes, and \
+             once when it is over.",
+            &[
+                ("stream", named("StreamId")),
+                (
+                    "stats",
+                    about(json!({ "type": "object" }), "As `GET /v1/streams/{stream_id}/stats` says it."),
+                ),
+            ],
+        ),
+        push(
             "online",
             "online",
             "How many members of a conversation are here now.",

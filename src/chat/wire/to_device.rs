@@ -228,6 +228,13 @@ pub enum Push {
         /// How many.
         count: u64,
     },
+    /// How the broadcast of one's own stream goes.
+    StreamStats {
+        /// Which.
+        stream: StreamId,
+        /// As `GET /v1/streams/{stream_id}/stats` says it.
+        stats: Arc<RawValue>,
+    },
     /// A stream is not watched any more: a block came between its owner and this user.
     Unwatched {
         /// Which.

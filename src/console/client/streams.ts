@@ -46,6 +46,31 @@ export interface StreamStats {
   watched_s: number;
   /** The publisher that is connected, or dropped and may come back. */
   publisher?: PublisherStats;
+  /** The renditions made beside the source, where the engine is to make any. */
+  transcoding?: TranscodingStats;
+}
+
+/** How the renditions beside the source go. */
+export interface TranscodingStats {
+  /** `refused`: the engine has no CPU for it. `restarting`: it failed, and the source goes on. */
+  state: "running" | "restarting" | "refused" | (string & {});
+  restarts: number;
+  reason?: string;
+  /** Names of renditions there is no CPU for. */
+  refused: string[];
+  /** Best first. */
+  renditions: RenditionStats[];
+}
+
+export interface RenditionStats {
+  name: string;
+  width: number;
+  height: number;
+  bitrate_bps: number;
+  /** Whether its latest part could be made. */
+  flowing: boolean;
+  /** Parts that could not be made. */
+  gaps: number;
 }
 
 /** Rates are those of the last five seconds, counts since the publisher came. */

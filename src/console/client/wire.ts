@@ -1,5 +1,7 @@
 /** The messages of the subprotocol `nova.v1`, one JSON object each. */
 
+import type { StreamStats } from "./streams";
+
 export const SUBPROTOCOL = "nova.v1";
 
 /** The answer to `connect`. */
@@ -200,6 +202,7 @@ export interface Pushes {
   presence: Presence;
   notification: Record<string, unknown>;
   viewers: { stream: string; count: number };
+  stream_stats: { stream: string; stats: StreamStats };
   "room.event": RoomEvent;
   call: CallNews;
   goodbye: Goodbye;

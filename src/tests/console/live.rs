@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Visit;
 use crate::broadcaster::{Encoder, source};
 use crate::browser::Browser;
+use crate::live_ladder::{rungs, transcoder};
 use crate::services::eventually;
 
 /// How long a browser, an encoder and an engine on the same busy cores may take for one step.
@@ -182,6 +183,67 @@ async fn a_broadcast_is_begun_looked_after_and_watched_with_sound() {
     again.stop().await;
     browser.is_clean(&[]).await;
     assert_eq!(browser.origins().await, std::slice::from_ref(&visit.app.url));
+}
+
+#[actix_rt::test]
+async fn a_viewer_chooses_the_quality_and_loses_nothing_when_its_transcoder_dies() {
+    let visit = Visit::start_with(|config| {
+        config.live.ladder = rungs("148p:150");
+        config.live.ladder_cores = Some(2.0);
+    })
+    .await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("In two sizes").await;
+    browser.follow("I have kept it, on to the desk").await;
+    let encoder = publishes(&address);
+    eventually("the desk tells of the smaller one", PATIENCE, async || {
+        browser.text("#renditions").await.contains("148p").then_some(())
+    })
+    .await;
+    browser.follow("Watch it as viewers do").await;
+    let lines = async || {
+        let script = "return document.querySelector('.stage[data-state=playing] video')?.videoHeight ?? 0";
+        browser.run(script).await.as_u64().unwrap_or_default()
+    };
+    eventually("there is a choice", PATIENCE, async || {
+        browser.text(".quality").await.contains("148p").then_some(())
+    })
+    .await;
+    let chooses = async |words: &str| {
+        let script = format!(
+            "const select = document.querySelector('.quality');
+             select.value = [...select.options].find((one) => one.textContent.includes('{words}')).value;
+             select.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+        );
+        browser.run(&script).await;
+    };
+    let is_shown = async |wanted: u64| {
+        eventually(&format!("{wanted} lines are shown"), PATIENCE, async || {
+            (lines().await == wanted).then_some(())
+        })
+        .await;
+    };
+    chooses("148p").await;
+    is_shown(148).await;
+    chooses("180p").await;
+    is_shown(180).await;
+    chooses("148p").await;
+    is_shown(148).await;
+
+    // Its transcoder dies while it is watched: what is missing is taken from the source, or passed over, and playing goes on.
+    chooses("Auto").await;
+    let child = transcoder("148").expect("it runs");
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it is ours");
+    let played = "return document.querySelector('.stage[data-state=playing] video')?.currentTime ?? 0";
+    let at = browser.run(played).await.as_f64().unwrap_or_default();
+    eventually("it plays on", PATIENCE, async || {
+        browser.run(played).await.as_f64().filter(|seconds| *seconds > at + 8.0)
+    })
+    .await;
+    eventually("another transcoder runs", PATIENCE, async || transcoder("148").filter(|now| *now != child))
+        .await;
+    encoder.stop().await;
 }
 
 #[actix_rt::test]

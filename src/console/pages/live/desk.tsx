@@ -1,7 +1,7 @@
 /** The broadcaster's desk: how it goes, and what can be changed. */
 
 import { useState } from "preact/hooks";
-import { Problem, type Publishing, type PublisherStats, type Stream, type StreamStats } from "../../client";
+import { Problem, type Publishing, type PublisherStats, type Stream, type StreamStats, type TranscodingStats } from "../../client";
 import { say } from "../../parts/announce";
 import { Dialog } from "../../parts/dialog";
 import { Check, Field, Form, useSubmission } from "../../parts/form";
@@ -87,6 +87,7 @@ function Health({ stream }: { stream: Stream }) {
       {stats && !publisher && stats.state !== "live" && <p class="soft">No encoder is connected. Start it with this stream's key, and what arrives is shown here.</p>}
       {stats && stats.state === "live" && !publisher && <p>The encoder is gone. Viewers wait a moment for it to come back.</p>}
       {publisher && <Arrivals publisher={publisher} />}
+      {stats?.transcoding && <Renditions transcoding={stats.transcoding} />}
       {stats && (
         <dl class="figures">
           <Figure name="Viewers" value={viewer_words(stats.viewers)} />
@@ -125,6 +126,36 @@ function Arrivals({ publisher }: { publisher: PublisherStats }) {
         {publisher.encoder && <Figure name="Encoder" value={publisher.encoder} />}
       </dl>
     </>
+  );
+}
+
+/** What viewers with less bandwidth get. */
+function Renditions({ transcoding }: { transcoding: TranscodingStats }) {
+  const { state, renditions, refused, reason } = transcoding;
+  return (
+    <div id="renditions" data-state={state}>
+      <h3>Smaller renditions</h3>
+      {state === "restarting" && (
+        <Notice kind="warn">
+          <p>They stopped and are about to go on; viewers of them get the source meanwhile{reason ? ` (${reason})` : ""}.</p>
+        </Notice>
+      )}
+      {refused.length > 0 && (
+        <Notice kind="warn">
+          <p>
+            The server has no room for {refused.join(", ")}
+            {reason ? `: ${reason}` : ""}.
+          </p>
+        </Notice>
+      )}
+      {renditions.length > 0 && (
+        <dl class="figures">
+          {renditions.map((one) => (
+            <Figure key={one.name} name={one.name} value={one.flowing ? rate_words(one.bitrate_bps) : "Missing"} />
+          ))}
+        </dl>
+      )}
+    </div>
   );
 }
 
