@@ -230,7 +230,10 @@ async fn a_transcoder_that_is_killed_leaves_a_gap_and_comes_back_while_the_sourc
     assert_eq!((&told["state"], &told["restarts"]), (&"running".into(), &1.into()), "{told}");
     assert!(told["reason"].as_str().expect("a reason").contains("signal: 9"), "{told}");
     assert_eq!(app.metric(r#"nova_transcoder_restarts_total{reason="died"}"#).await, Some(1.0));
-    assert!(app.metric("nova_rendition_gaps_total").await > Some(0.0));
+    eventually("the gap is counted", PATIENCE, async || {
+        (app.metric("nova_rendition_gaps_total").await > Some(0.0)).then_some(())
+    })
+    .await;
     let again = transcoder("150").expect("another runs");
     assert_ne!(again, child);
 

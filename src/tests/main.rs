@@ -29,6 +29,7 @@ mod licences;
 mod limits;
 mod live_broadcast;
 mod live_edge;
+mod live_gstreamer;
 mod live_hostile;
 mod live_ladder;
 mod live_nodes;

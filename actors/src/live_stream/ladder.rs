@@ -106,6 +106,8 @@ struct State {
     source: Option<(Edge, Bytes)>,
     frames_per_s: Option<f64>,
     status: Status,
+    /// Gaps that were counted already.
+    gaps_taken: u64,
 }
 
 #[derive(Debug)]
@@ -298,6 +300,13 @@ impl Ladder {
     /// Since when renditions have waited for pictures without a part having been made; none while all goes on.
     pub fn waiting_since(&self) -> Option<Instant> {
         self.state().rungs.iter().filter_map(|rung| rung.waiting).min()
+    }
+
+    /// Parts that could not be made since this was last asked.
+    pub fn take_gaps(&self) -> u64 {
+        let mut state = self.state();
+        let gaps: u64 = state.rungs.iter().map(|rung| rung.rendition.gaps()).sum();
+        gaps - std::mem::replace(&mut state.gaps_taken, gaps)
     }
 
     /// Says how it goes.

@@ -96,9 +96,8 @@ struct Work<'a> {
     fed: Option<Timestamp>,
     /// The listener has left frames out, and the next picture was not there yet.
     missed: bool,
-    /// When something was last fed that nothing came back for yet, and when something came back.
+    /// Since when something was fed that nothing came back for yet.
     owed_since: Option<Instant>,
-    gaps: u64,
 }
 
 /// Counts a child as long as it runs.
@@ -130,11 +129,12 @@ impl Run<'_> {
         if !climbs(first.pts) {
             return (None, None);
         }
-        let (running, pipes) = match Running::start(self.program, arguments(self.targets), &BOUNDS) {
-            Ok(started) => started,
-            Err(StartError::NoProgram(program)) => return (Some(Ended::NoProgram(program)), None),
-            Err(StartError::Child(error)) => return (Some(error.into()), None),
-        };
+        let (running, pipes) =
+            match Running::start(self.program, arguments(&self.source, self.targets), &BOUNDS) {
+                Ok(started) => started,
+                Err(StartError::NoProgram(program)) => return (Some(Ended::NoProgram(program)), None),
+                Err(StartError::Child(error)) => return (Some(error.into()), None),
+            };
         tracing::info!(pid = running.pid(), session = self.session, renditions = ?steps.iter().map(|step| &step.name).collect::<Vec<_>>(), "a transcoder begins");
         self.metrics.transcoders.inc();
         let _counted = Counted(self.metrics);
@@ -148,7 +148,6 @@ impl Run<'_> {
             fed: None,
             missed: false,
             owed_since: None,
-            gaps: self.gaps(),
         };
         work.queue(fmp4::init(&[TrackEntry { id: TRACK, configuration: &self.video }]));
         work.feed(first);
@@ -169,11 +168,6 @@ impl Run<'_> {
                 (Some(if died { Ended::Died(words) } else { ended }), None)
             }
         }
-    }
-
-    fn gaps(&self) -> u64 {
-        let Some(broadcast) = self.broadcast.upgrade() else { return 0 };
-        broadcast.ladder().status().1.iter().map(|rung| rung.gaps).sum()
     }
 }
 
@@ -242,9 +236,7 @@ impl Work<'_> {
         if broadcast.ladder().waiting_since().is_some_and(|since| since.elapsed() > PATIENCE) {
             broadcast.ladder().give_up(self.run.session);
         }
-        let gaps = self.run.gaps();
-        self.run.metrics.rendition_gaps.inc_by(gaps.saturating_sub(self.gaps));
-        self.gaps = gaps;
+        self.run.metrics.rendition_gaps.inc_by(broadcast.ladder().take_gaps());
     }
 
     /// Goes on behind frames that were left out; false when the session has not the desk any more.

@@ -114,7 +114,7 @@ impl Source {
 /// that the renditions can be cut where the source is cut. Encoding waits for no later pictures (`zerolatency`): what a rendition is
 /// behind the source is what viewers of it are behind. One output with all tracks and not one for each: the child has one thread of
 /// its own for all of them anyway, and standard output is a pipe that needs no further file descriptors to be passed on.
-pub fn arguments(targets: &[Target]) -> Vec<String> {
+pub fn arguments(source: &Source, targets: &[Target]) -> Vec<String> {
     /// A keyframe comes when the source has one, however long that takes.
     const KEYFRAME_FRAMES_MAX: &str = "100000";
     let mut all: Vec<String> = Vec::new();
@@ -153,6 +153,9 @@ pub fn arguments(targets: &[Target]) -> Vec<String> {
         "-pix_fmt",
         "yuv420p",
     ]);
+    // Of a source that does not say its rate the encoder would believe its clock: 90,000 pictures a second, each with next to no bits.
+    let rate = format!("fps={}/1000", (source.frames_per_s() * 1_000.0).round());
+    put(&["-x264-params", &rate]);
     put(&["-threads", "1", "-bf", "0", "-sc_threshold", "0", "-g", KEYFRAME_FRAMES_MAX]);
     put(&["-force_key_frames", "source", "-fps_mode", "passthrough", "-enc_time_base", "1/90000"]);
     put(&["-video_track_timescale", "90000", "-use_editlist", "0", "-avoid_negative_ts", "disabled"]);
