@@ -86,7 +86,7 @@ impl TestApp {
             url: format!("http://{}", address("http")),
             http_addr: address("http").parse().expect("an address"),
             metrics_url: format!("http://{}/metrics", address("metrics")),
-            ready: line.clone(),
+            ready: line,
             engine,
             http,
             stop: Some(stop),
