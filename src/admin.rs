@@ -6,6 +6,7 @@
 //! each result; a password it made up stands in a line of its own, and nowhere else.
 
 mod events;
+mod feeds;
 mod password;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::store::accounts::Account;
 use crate::store::sessions::{DEVICES_MAX, Device};
 
 pub use events::EventsCommand;
+pub use feeds::{ExperimentsCommand, FeedsCommand};
 pub use password::PasswordInput;
 
 /// What an operator can do by hand.
@@ -54,6 +56,12 @@ pub enum AdminCommand {
     /// Look after the event log.
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Decide about feeds while the engine runs.
+    #[command(subcommand)]
+    Feeds(FeedsCommand),
+    /// Show some readers another order of their feed, to find out which is better.
+    #[command(subcommand)]
+    Experiments(ExperimentsCommand),
 }
 
 /// `nova admin create-user`.
@@ -170,6 +178,8 @@ impl AdminCommand {
             | AdminCommand::EndSessions(whom) => &whom.config,
             AdminCommand::NewEpoch(of) => &of.config,
             AdminCommand::Events(command) => command.config(),
+            AdminCommand::Feeds(command) => command.config(),
+            AdminCommand::Experiments(command) => command.config(),
         }
     }
 
@@ -259,6 +269,8 @@ impl AdminCommand {
                 )
             }
             AdminCommand::Events(command) => return command.run(errand.store()).await,
+            AdminCommand::Feeds(command) => return command.run(errand.store()).await,
+            AdminCommand::Experiments(command) => return command.run(errand.store()).await,
             AdminCommand::EndSessions(whom) => {
                 let found = find(errand, whom).await?;
                 let ended = identity.end_sessions(found.0.id, Why::Removed).await?;

@@ -304,11 +304,21 @@ impl App {
         let is_worker = config.has_role(NodeRole::Worker);
         if is_worker {
             tokio::spawn(crate::social::fold::keep_folding(store.clone()));
+            tokio::spawn(crate::social::stories::keep_sweeping(store.clone(), clock.clone()));
             tokio::spawn(conversations.clone().keep_swept());
             tokio::spawn(crate::events::sequencer::run(store.clone(), metrics.clone()));
             tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
         }
-        let feeds = Arc::new(Feeds::new(store.clone(), clock.clone(), metrics.clone()));
+        let (budgets, models) = (config.feeds.budgets(), config.feed_models());
+        let feeds = Arc::new(Feeds::new(
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+            budgets,
+            models,
+            chat.clone(),
+        ));
+        tokio::spawn(crate::feeds::settings::keep_reading(feeds.clone()));
         tokio::spawn(crate::feeds::tail::follow(feeds.clone()));
         let manner = Manner::new(&config, &secret, metrics.clone());
         let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;

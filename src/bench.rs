@@ -6,6 +6,7 @@
 //! | file | what it settles |
 //! |---|---|
 //! | [`chat`] | `nova bench chat`: the figures of chat, one scenario each |
+//! | [`feeds`] | `nova bench feeds`: the figures of posts and feeds; `nova bench seed`: a town to measure them in |
 //! | [`swarm`], [`client`] | many sockets that cost little, and what they count |
 //! | [`people`] | who they are |
 //! | [`installation`] | PostgreSQL, Redis and nodes that are gone afterwards |
@@ -13,6 +14,7 @@
 
 pub mod chat;
 pub mod client;
+pub mod feeds;
 pub mod installation;
 pub mod measure;
 pub mod people;
@@ -27,6 +29,10 @@ use installation::InstallError;
 pub enum BenchCommand {
     /// Chat: fan-out, idle sockets, durable sends, resuming. Without --addr it measures nodes of its own.
     Chat(chat::ChatBench),
+    /// Posts and feeds, in a town of 25,000 people on nodes of its own.
+    Feeds(feeds::FeedsBench),
+    /// Put that town into the database of a configured engine.
+    Seed(feeds::seed::SeedBench),
 }
 
 /// Why nothing was measured; prints as one sentence.
@@ -53,7 +59,11 @@ impl BenchCommand {
         crate::chat::limits::raise_open_files();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(BenchError::because)?;
-        let BenchCommand::Chat(chat) = self;
-        tokio::task::LocalSet::new().block_on(&runtime, chat.run())
+        let here = tokio::task::LocalSet::new();
+        match self {
+            BenchCommand::Chat(chat) => here.block_on(&runtime, chat.run()),
+            BenchCommand::Feeds(feeds) => here.block_on(&runtime, feeds.run()),
+            BenchCommand::Seed(seed) => here.block_on(&runtime, seed.run()),
+        }
     }
 }

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::admin::AdminCommand;
 use crate::bench::BenchCommand;
 use crate::config::Config;
+use crate::feeds::training::RankTrain;
 use crate::torture::TortureCommand;
 
 /// A realtime messaging and streaming engine: chat, live streams, group calls and feeds in one program.
@@ -27,6 +28,8 @@ pub enum Command {
     /// Make the first administrator and help people who cannot help themselves; give it the configuration the engine has.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Learn a model for ranked feeds from what readers did; give it the configuration the engine has.
+    RankTrain(Box<RankTrain>),
     /// Measure what the engine promises in numbers.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bus::redis::RedisConfig;
+use crate::feeds::ladder::Budgets;
 use crate::live::transcoder::rung::Rung;
 use crate::objects::Place;
 use crate::postgres::EmbeddedConfig;
@@ -76,6 +77,10 @@ pub struct Config {
     /// What is too large for PostgreSQL.
     #[command(flatten)]
     pub objects: ObjectsConfig,
+
+    /// Feeds.
+    #[command(flatten)]
+    pub feeds: FeedsConfig,
 
     /// What other servers are told.
     #[command(flatten)]
@@ -308,6 +313,32 @@ pub struct ObjectsConfig {
     pub objects_endpoint: Option<String>,
 }
 
+/// Feeds: models, and how long each level of a page may take.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Feeds")]
+pub struct FeedsConfig {
+    /// Folder with models for ranked feeds, read while the engine runs: `home.json` orders, others wait for experiments; default:
+    /// `models` in the data directory.
+    #[arg(long, env = "NOVA_FEED_MODELS", value_name = "DIR")]
+    pub feed_models: Option<PathBuf>,
+
+    /// Milliseconds a page ranked by a model may take before it is ranked by age and engagement.
+    #[arg(long, env = "NOVA_FEED_MODEL_MS", value_name = "MS", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub feed_model_ms: u32,
+
+    /// Milliseconds a page ranked by age and engagement may take before it is the newest.
+    #[arg(long, env = "NOVA_FEED_ENGAGEMENT_MS", value_name = "MS", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub feed_engagement_ms: u32,
+
+    /// Milliseconds a page of the newest may take before it is read straight from PostgreSQL.
+    #[arg(long, env = "NOVA_FEED_NEWEST_MS", value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub feed_newest_ms: u32,
+
+    /// Milliseconds a page straight from PostgreSQL may take before the reader is shown what they were shown before.
+    #[arg(long, env = "NOVA_FEED_DATABASE_MS", value_name = "MS", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub feed_database_ms: u32,
+}
+
 /// What other servers are told.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Webhooks")]
@@ -471,6 +502,19 @@ impl LiveConfig {
     }
 }
 
+impl FeedsConfig {
+    /// How long each level may take.
+    pub fn budgets(&self) -> Budgets {
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        Budgets {
+            model: ms(self.feed_model_ms),
+            engagement: ms(self.feed_engagement_ms),
+            newest: ms(self.feed_newest_ms),
+            database: ms(self.feed_database_ms),
+        }
+    }
+}
+
 impl Config {
     /// Whether this node has a role.
     pub fn has_role(&self, role: NodeRole) -> bool {
@@ -481,6 +525,11 @@ impl Config {
     pub fn serves(&self, path: &str) -> bool {
         let serving = NodeRole::serving(path);
         serving.is_empty() || serving.iter().any(|role| self.has_role(*role))
+    }
+
+    /// Where models for feeds are: as configured, else below the data directory.
+    pub fn feed_models(&self) -> PathBuf {
+        self.feeds.feed_models.clone().unwrap_or_else(|| self.data_dir.join("models"))
     }
 
     /// Where objects are kept: as configured, else below the data directory.

@@ -69,7 +69,7 @@ macro_rules! topics {
 }
 
 topics! {
-    Content 1 "content-events" 6 "Posts, comments, likes; by post.";
+    Content 1 "content-events" 6 "Posts, comments, likes; by post. Stories; by story.";
     Media 2 "media-events" 3 "Uploads; by medium.";
     User 3 "user-events" 3 "Accounts, follows, blocks; by who acts.";
     Messaging 4 "messaging-events" 3 "Messages; by conversation.";
@@ -161,6 +161,8 @@ events! {
     PostUnliked Content 1;
     CommentCreated Content 1;
     CommentDeleted Content 1;
+    StoryCreated Content 1;
+    StoryDeleted Content 1;
     UserRegistered User 1;
     UserProfileUpdated User 1;
     UserFollowed User 1;

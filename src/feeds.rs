@@ -4,90 +4,86 @@
 //! |---|---|
 //! | [`heads`] | the newest posts of readers, kept in this process |
 //! | [`tail`] | how heads hear what happens: they follow the event log |
-//! | [`rank`] | the order of a ranked feed, as plain numbers |
+//! | [`ladder`] | levels, the time each has, and when one is left alone |
+//! | [`features`], [`model`], [`rank`] | what is known of a post, learned models, and the order that follows, as plain numbers |
+//! | [`ranking`] | ranked pages: candidates, snapshots, why a post stands where it stands |
+//! | [`experiments`] | who is shown another order, and whom it made a difference to |
+//! | [`settings`] | what operators decide while the engine runs, and the folder of models |
+//! | [`training`] | `nova rank-train`: a model from what readers did |
 //!
 //! # The ladder
 //!
-//! A page comes from the first level that can give it in its time, and says which: `engagement` (ranked by [`rank`]), `newest` (from
-//! the head of the reader), `database` (straight from PostgreSQL), `last_good` (what this reader was shown before). The answer is 200 always.
-//! Whatever the level, posts are read from PostgreSQL in the moment they are shown, by the one query that knows who may read what;
-//! only the last level shows what is kept, and only while PostgreSQL is away, when nobody can block or delete anything either.
+//! A page comes from the first level that can give it in its time, and says which: `model` (L0, a learned model), `engagement` (L1, age
+//! against counters), `newest` (L2, the head of the reader), `database` (L3, straight from PostgreSQL), `last_good` (L4, what this reader was shown
+//! before). A latest page begins at L2. The answer is 200 always, and no later than the budgets of all levels together. Whatever the level,
+//! posts are read from PostgreSQL in the moment they are shown, by the one query that knows who may read what; only the last
+//! level shows what is kept, and only while PostgreSQL is away, when nobody can block or delete anything either.
+//!
+//! `nova admin feeds direct on` takes everything that is kept about feeds out of the way: pages come from L3 on every node within a second.
 //!
 //! # Decisions
 //!
 //! - **Heads live where they are read, and follow the log.** The plan was lists in Redis, written for each follower by whoever consumes
 //!   a post, with authors too large for that read apart. A node that follows the log itself needs none of it: it knows which of *its*
 //!   readers follow an author, so a post costs as many writes as there are readers here now, without a query for followers, without
-//!   giants, without a lease, and the same with one node as with ten. A node that starts has no heads and makes each at the
-//!   reader's first page.
+//!   giants, without a lease, and the same with one node as with ten. What speaks for Redis is a node that starts: it has no heads and makes
+//!   each at the reader's first page. That is one index read for each followed author and at most [`heads::AUTHORS_MAX`] of them; it is
+//!   measured by `nova bench feeds cold`, and what is seen stands in `benches/README.md`. A head weighs 16 bytes for each post and author, so
+//!   [`heads::READERS_MAX`] of them are bounded, and a node's memory does not grow with the users of the installation but with those it serves.
 //! - **A head is contiguous**: everything the reader may see above its floor is in it. What is below comes from PostgreSQL.
 //! - **Follow, unfollow, mute and block drop the head**; the next page makes it again in one query. At once on the node that was asked,
 //!   with the log on the others.
 //! - **A ranked page is a snapshot**: the order is kept for fifteen minutes under the cursor, so pages never repeat a post, while what
 //!   they show is read anew.
 
+pub mod experiments;
+pub mod features;
 pub mod heads;
+pub mod ladder;
+pub mod model;
 pub mod rank;
+pub mod ranking;
+pub mod settings;
 pub mod tail;
+pub mod training;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use nova_actors::clock::Clock;
 use nova_actors::id::{PostId, UserId};
 use quick_cache::sync::Cache;
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use crate::chat::Door;
+use crate::chat::encoded::Class;
+use crate::chat::wire::{self, Push};
 use crate::store::posts::Post;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use experiments::Experiment;
 use heads::Heads;
+pub use ladder::Level;
+use ladder::{Breaker, Budgets, Tried};
+use model::Models;
+use rank::CHRONOLOGICAL;
 
-/// How long a page from a head may take.
-const HEAD_MAX: Duration = Duration::from_secs(2);
-/// How long a page straight from PostgreSQL may take.
-const DATABASE_MAX: Duration = Duration::from_secs(3);
 /// A head that has not heard from the log for this long may lack posts, and is not shown.
 const STALE_MS: i64 = 5_000;
-/// Failures in a row after which PostgreSQL is left alone for a while.
-const BREAKER_FAILURES: u32 = 5;
-/// How long it is left alone.
-const BREAKER_OPEN_MS: i64 = 2_000;
 /// Readers whose last page is kept.
 const LAST_GOOD_MAX: usize = 10_000;
+/// Readers, experiments and arms of which it is remembered that an exposure was told.
+const EXPOSED_MAX: usize = 100_000;
+/// Of what waits for a device the latest word about newer posts is enough; no topic has this number.
+const NEWEST_SLOT: u64 = u64::MAX;
 /// Posts in a head, and candidates of a ranked page.
 pub const HEAD_POSTS: usize = 400;
 /// Times a page is filled up when posts in it are not for the reader any more.
 const ROUNDS: usize = 5;
-
-/// What gave a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Ranked by age and engagement.
-    Engagement,
-    /// The newest, from the head.
-    Newest,
-    /// The newest, straight from PostgreSQL.
-    Database,
-    /// What the reader was shown before.
-    LastGood,
-}
-
-impl Level {
-    /// As the API and the metrics name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Engagement => "engagement",
-            Level::Newest => "newest",
-            Level::Database => "database",
-            Level::LastGood => "last_good",
-        }
-    }
-}
 
 /// A page of a feed.
 #[derive(Debug, Clone)]
@@ -98,10 +94,23 @@ pub struct Page {
     pub next: Option<Place>,
     /// What gave it.
     pub level: Level,
+    /// The name of what ordered it.
+    pub model: String,
     /// Why no better level did.
     pub reason: Option<&'static str>,
     /// Everything committed before is in it.
     pub fresh_as_of: OffsetDateTime,
+    /// What was tried for it, the best first.
+    pub tried: Vec<Tried>,
+    /// The experiment and the arm that decided how it is ordered.
+    pub arm: Option<(String, String)>,
+}
+
+impl Page {
+    fn new(level: Level, posts: Vec<Post>, next: Option<Place>, fresh_as_of: OffsetDateTime) -> Page {
+        let model = CHRONOLOGICAL.to_owned();
+        Page { posts, next, level, model, reason: None, fresh_as_of, tried: Vec::new(), arm: None }
+    }
 }
 
 /// A place in a feed.
@@ -123,14 +132,23 @@ impl Place {
 /// The feeds of this node's readers.
 pub struct Feeds {
     store: Store,
+    /// Where devices hear of newer posts.
+    door: Door,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    budgets: Budgets,
     heads: Heads,
+    models: Models,
+    /// The experiments that run, as last read.
+    experiments: std::sync::RwLock<Arc<[Experiment]>>,
+    /// Everything that is kept is out of the way.
+    direct: AtomicBool,
     /// When the log was last read to its end, in milliseconds.
     heard_ms: AtomicI64,
-    failures: AtomicU32,
-    closed_until_ms: AtomicI64,
+    breakers: [Breaker; 4],
     last_good: Cache<UserId, Arc<Page>>,
+    /// On which day, counted from 1970, it was told that an arm made a difference to a reader.
+    exposed: Cache<(UserId, String, String), i64>,
 }
 
 impl std::fmt::Debug for Feeds {
@@ -140,23 +158,44 @@ impl std::fmt::Debug for Feeds {
 }
 
 impl Feeds {
-    /// Feeds without heads; [`tail::follow`] keeps them.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Metrics) -> Feeds {
+    /// Feeds without heads; [`tail::follow`] keeps them, [`settings::keep_reading`] the rest.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        budgets: Budgets,
+        models: PathBuf,
+        door: Door,
+    ) -> Feeds {
         Feeds {
             store,
+            door,
             clock,
             metrics,
+            budgets,
             heads: Heads::default(),
+            models: Models::of(models),
+            experiments: std::sync::RwLock::new(Arc::from([])),
+            direct: AtomicBool::new(false),
             heard_ms: AtomicI64::new(i64::MIN),
-            failures: AtomicU32::new(0),
-            closed_until_ms: AtomicI64::new(i64::MIN),
+            breakers: Default::default(),
             last_good: Cache::new(LAST_GOOD_MAX),
+            exposed: Cache::new(EXPOSED_MAX),
         }
     }
 
     /// A post of `author` is there, for others too or for them alone: whoever was answered sees it on their next page.
+    /// Those who look at their feed here hear that there is something newer.
     pub fn posted(&self, author: UserId, post: PostId, is_private: bool) {
-        self.heads.posted(author, post, is_private);
+        let new_in = self.heads.posted(author, post, is_private);
+        let mut message = None;
+        for reader in new_in.into_iter().filter(|reader| *reader != author) {
+            for device in self.door.devices_of(reader) {
+                let message = message.get_or_insert_with(|| wire::push(&Push::Feed { newest: post }));
+                // A hint: a device that is too far behind reads its feed later.
+                let _taken = device.try_push(Class::Presence, Some(NEWEST_SLOT), message.clone());
+            }
+        }
     }
 
     /// What `reader` follows has changed.
@@ -172,39 +211,20 @@ impl Feeds {
 
     /// The page of the newest after a place.
     pub async fn latest(&self, reader: UserId, after: Option<PostId>, limit: usize) -> Page {
-        let reason = match self.first(reader, after, limit).await {
-            Ok(page) => return self.give(reader, after.is_none(), page),
-            Err(reason) => reason,
-        };
-        if reason != "breaker_open" {
-            let page = self.page_of_database(reader, after, limit, Some(reason));
-            if let Some(page) = self.in_time(DATABASE_MAX, page).await {
-                return self.give(reader, after.is_none(), page);
-            }
-        }
-        self.kept(reader, after.map(Place::Below), reason)
+        let page = self.newest(reader, after, limit, Vec::new(), None).await;
+        self.give(reader, after.is_none(), page)
     }
 
     /// The ranked page at a place: the first makes the snapshot, the others read it. `None` when the snapshot is gone.
     pub async fn ranked(&self, reader: UserId, at: Option<(Uuid, u16)>, limit: usize) -> Option<Page> {
-        if !self.is_closed() {
-            let page = self.in_snapshot(reader, at, limit);
-            match self.in_time(HEAD_MAX, page).await {
-                Some(Some(page)) => return Some(self.give(reader, at.is_none(), page)),
-                Some(None) => return None,
-                None => {}
-            }
-        }
-        match at {
-            // Without an order there is still the newest.
-            None => Some(self.latest(reader, None, limit).await),
-            Some((snapshot, offset)) => {
-                Some(self.kept(reader, Some(Place::In(snapshot, offset)), "ranking_away"))
-            }
-        }
+        let page = match at {
+            Some((snapshot, offset)) => self.in_snapshot(reader, snapshot, offset, limit).await?,
+            None => self.first_ranked(reader, limit).await,
+        };
+        Some(self.give(reader, at.is_none(), page))
     }
 
-    /// Posts in this order as `reader` sees them, from everybody.
+    /// Posts of people `reader` does not follow, the newest first.
     pub async fn discover(&self, reader: UserId, after: Option<PostId>, limit: usize) -> Page {
         let page = async {
             let now = self.clock.now();
@@ -212,42 +232,55 @@ impl Feeds {
             let more = ids.len() > limit;
             let shown: Vec<_> = ids.into_iter().take(limit).collect();
             let next = shown.last().filter(|_| more).map(|id| Place::Below(*id));
-            let posts = self.store.posts_shown(reader, &shown).await?;
-            Ok(Page { posts, next, level: Level::Database, reason: None, fresh_as_of: now })
+            Ok(Page::new(Level::Database, self.store.posts_shown(reader, &shown).await?, next, now))
         };
-        match self.in_time(DATABASE_MAX, page).await {
-            Some(page) => {
-                self.metrics.feed_pages.with_label_values(&[page.level.as_str()]).inc();
-                page
-            }
-            None => {
+        let mut tried = Vec::new();
+        let page = match self.on(Level::Database, &mut tried, page).await {
+            Ok(page) => page,
+            Err(reason) => {
                 let next = Some(after.map_or(Place::top(), Place::Below));
-                let fresh_as_of = self.clock.now();
-                let reason = Some("database_away");
-                Page { posts: Vec::new(), next, level: Level::LastGood, reason, fresh_as_of }
+                let page = Page::new(Level::LastGood, Vec::new(), next, self.clock.now());
+                Page { reason: Some(reason), ..page }
             }
-        }
+        };
+        self.metrics.feed_pages.with_label_values(&[page.level.as_str()]).inc();
+        Page { tried, ..page }
     }
 
-    /// From the head; made first when there is none.
-    async fn first(&self, reader: UserId, after: Option<PostId>, limit: usize) -> Result<Page, &'static str> {
-        if self.is_closed() {
-            return Err("breaker_open");
-        }
-        if !self.is_fresh() {
-            return Err("log_behind");
-        }
-        let page = async {
-            if !self.heads.has(reader) && !self.make_head(reader).await? {
-                return Ok(None);
+    /// The page of the newest from the head, else from PostgreSQL, else what is kept. `reason` is why no better level gave it.
+    async fn newest(
+        &self,
+        reader: UserId,
+        after: Option<PostId>,
+        limit: usize,
+        mut tried: Vec<Tried>,
+        reason: Option<&'static str>,
+    ) -> Page {
+        let mut why = reason;
+        let from_head = match (self.is_direct(), self.is_fresh()) {
+            (true, _) => Err("direct"),
+            (_, false) => Err("log_behind"),
+            _ => {
+                let page = self.page_of_head(reader, after, limit);
+                match self.on(Level::Newest, &mut tried, page).await {
+                    Ok(Some(page)) => Ok(page),
+                    Ok(None) => Err("no_head"),
+                    Err(reason) => Err(reason),
+                }
             }
-            self.page_of_head(reader, after, limit).await
         };
-        match self.in_time(HEAD_MAX, page).await {
-            Some(Some(page)) => Ok(page),
-            Some(None) => Err("no_head"),
-            None => Err("head_away"),
-        }
+        let page = match from_head {
+            Ok(page) => page,
+            Err(because) => {
+                why = why.or(Some(because));
+                let page = self.page_of_database(reader, after, limit);
+                match self.on(Level::Database, &mut tried, page).await {
+                    Ok(page) => page,
+                    Err(_) => self.kept(reader, after.map(Place::Below)),
+                }
+            }
+        };
+        Page { reason: why, tried, ..page }
     }
 
     /// Makes the head of a reader; `false` when they follow too many, or what they follow changed meanwhile.
@@ -269,6 +302,9 @@ impl Feeds {
         after: Option<PostId>,
         limit: usize,
     ) -> Result<Option<Page>, StoreError> {
+        if !self.heads.has(reader) && !self.make_head(reader).await? {
+            return Ok(None);
+        }
         let fresh_as_of = self.heard_at();
         let (mut posts, mut level, mut place) = (Vec::new(), Level::Newest, after);
         for _ in 0..ROUNDS {
@@ -290,12 +326,11 @@ impl Feeds {
                 let next =
                     (posts.len() > limit).then(|| posts.get(limit.saturating_sub(1)).map(|post| post.id));
                 posts.truncate(limit);
-                let next = next.flatten().map(Place::Below);
-                return Ok(Some(Page { posts, next, level, reason: None, fresh_as_of }));
+                return Ok(Some(Page::new(level, posts, next.flatten().map(Place::Below), fresh_as_of)));
             }
         }
         // Much of it was taken away: a short page that goes on.
-        Ok(Some(Page { posts, next: place.map(Place::Below), level, reason: None, fresh_as_of }))
+        Ok(Some(Page::new(level, posts, place.map(Place::Below), fresh_as_of)))
     }
 
     async fn page_of_database(
@@ -303,96 +338,74 @@ impl Feeds {
         reader: UserId,
         after: Option<PostId>,
         limit: usize,
-        reason: Option<&'static str>,
     ) -> Result<Page, StoreError> {
         let fresh_as_of = self.clock.now();
         let ids = self.store.home_ids(reader, after, limit as i64 + 1).await?;
         let more = ids.len() > limit;
         let shown: Vec<_> = ids.into_iter().take(limit).collect();
         let next = shown.last().filter(|_| more).map(|id| Place::Below(*id));
-        let posts = self.store.posts_shown(reader, &shown).await?;
-        Ok(Page { posts, next, level: Level::Database, reason, fresh_as_of })
-    }
-
-    async fn in_snapshot(
-        &self,
-        reader: UserId,
-        at: Option<(Uuid, u16)>,
-        limit: usize,
-    ) -> Result<Option<Page>, StoreError> {
-        let now = self.clock.now();
-        let (snapshot, offset, order) = match at {
-            Some((snapshot, offset)) => match self.store.feed_snapshot(snapshot, reader).await? {
-                Some(order) => (snapshot, usize::from(offset), order),
-                None => return Ok(None),
-            },
-            None => {
-                let candidates = self.store.home_ids(reader, None, HEAD_POSTS as i64).await?;
-                let features = self.store.post_features(reader, &candidates).await?;
-                let order = rank::order(&features, now);
-                (Uuid::now_v7(), 0, order)
-            }
-        };
-        let (mut posts, mut place) = (Vec::new(), offset);
-        while posts.len() < limit && place < order.len() {
-            let wanted: Vec<_> = order.iter().skip(place).take(limit - posts.len()).copied().collect();
-            place += wanted.len();
-            posts.extend(self.store.posts_shown(reader, &wanted).await?);
-        }
-        let more = place < order.len();
-        if at.is_none() && more {
-            self.store.keep_feed_snapshot(snapshot, reader, &order, now).await?;
-        }
-        let next = u16::try_from(place).ok().filter(|_| more).map(|place| Place::In(snapshot, place));
-        Ok(Some(Page { posts, next, level: Level::Engagement, reason: None, fresh_as_of: now }))
+        Ok(Page::new(Level::Database, self.store.posts_shown(reader, &shown).await?, next, fresh_as_of))
     }
 
     /// What this reader was shown before, or nothing with a cursor: the last level needs nobody.
-    fn kept(&self, reader: UserId, at: Option<Place>, reason: &'static str) -> Page {
-        self.metrics.feed_pages.with_label_values(&[Level::LastGood.as_str()]).inc();
+    fn kept(&self, reader: UserId, at: Option<Place>) -> Page {
         let kept = self.last_good.get(&reader).filter(|_| at.is_none());
         match kept {
-            Some(page) => Page { level: Level::LastGood, reason: Some(reason), ..(*page).clone() },
-            None => Page {
-                posts: Vec::new(),
-                next: Some(at.unwrap_or(Place::top())),
-                level: Level::LastGood,
-                reason: Some(reason),
-                fresh_as_of: self.heard_at(),
-            },
+            Some(page) => Page { level: Level::LastGood, ..(*page).clone() },
+            None => {
+                let next = Some(at.unwrap_or(Place::top()));
+                Page::new(Level::LastGood, Vec::new(), next, self.heard_at())
+            }
         }
     }
 
     fn give(&self, reader: UserId, is_first: bool, page: Page) -> Page {
         self.metrics.feed_pages.with_label_values(&[page.level.as_str()]).inc();
-        if is_first {
+        if is_first && page.level != Level::LastGood {
             self.last_good.insert(reader, Arc::new(page.clone()));
         }
         page
     }
 
-    /// What comes within its time; failures count for the breaker.
-    async fn in_time<T>(
+    /// What a level gives in its time, and what happened there; failures count for its breaker.
+    async fn on<T>(
         &self,
-        most: Duration,
+        level: Level,
+        tried: &mut Vec<Tried>,
         work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Option<T> {
-        match timeout(most, work).await {
+    ) -> Result<T, &'static str> {
+        let breaker = self.breakers.get(level as usize);
+        let began = Instant::now();
+        let mut say = |outcome| tried.push(Tried { level, outcome, took: began.elapsed() });
+        if breaker.is_some_and(|breaker| !breaker.lets(self.now_ms())) {
+            say("breaker_open");
+            return Err("breaker_open");
+        }
+        let reason = match timeout(self.budgets.of(level), work).await {
             Ok(Ok(done)) => {
-                self.failures.store(0, Ordering::Relaxed);
-                return Some(done);
+                if let Some(breaker) = breaker {
+                    breaker.closed();
+                }
+                say("ok");
+                return Ok(done);
             }
-            Ok(Err(error)) => tracing::debug!(%error, "a page of a feed comes from a lower level"),
-            Err(_late) => tracing::debug!("a page of a feed comes from a lower level: it took too long"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, level = level.as_str(), "a page of a feed comes from a lower level");
+                "failed"
+            }
+            Err(_late) => "too_slow",
+        };
+        if let Some(breaker) = breaker {
+            breaker.failed(self.now_ms());
         }
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKER_FAILURES {
-            self.closed_until_ms.store(self.now_ms() + BREAKER_OPEN_MS, Ordering::Relaxed);
-        }
-        None
+        self.metrics.feed_level_failures.with_label_values(&[level.as_str(), reason]).inc();
+        say(reason);
+        Err(reason)
     }
 
-    fn is_closed(&self) -> bool {
-        self.now_ms() < self.closed_until_ms.load(Ordering::Relaxed)
+    /// Whether everything that is kept is out of the way.
+    pub fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
     }
 
     fn is_fresh(&self) -> bool {

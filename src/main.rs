@@ -3,10 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use nova::admin::AdminCommand;
 use nova::app::App;
 use nova::cli::{Cli, Command, ConfigCommand};
-use nova::config::{self, Config, ConfigError, Setting, Source};
+use nova::config::{self, Config, ConfigError, Setting, Source, TelemetryConfig};
 use nova::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,7 +53,14 @@ fn run(cli: Cli, settings: &[Setting]) -> Result<(), Box<dyn std::error::Error>>
             }
             Ok(())
         }
-        Command::Admin(command) => admin(&command, settings),
+        Command::Admin(command) => {
+            let run = command.run();
+            by_hand(&command.config().telemetry, settings, async { run.await.map_err(Into::into) })
+        }
+        Command::RankTrain(training) => {
+            let run = training.run();
+            by_hand(&training.config.telemetry, settings, async { run.await.map_err(Into::into) })
+        }
         Command::Bench(command) => match command.run()? {
             true => Ok(()),
             false => Err("a promise was not kept; it stands above".into()),
@@ -91,14 +97,18 @@ fn serve(config: Config, settings: &[Setting]) -> Result<(), Box<dyn std::error:
 }
 
 /// Results go to standard output, one line each; of the log only what went wrong is shown, unless the operator asked for more.
-fn admin(command: &AdminCommand, settings: &[Setting]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut telemetry = command.config().telemetry.clone();
+fn by_hand(
+    telemetry: &TelemetryConfig,
+    settings: &[Setting],
+    run: impl Future<Output = Result<Vec<String>, Box<dyn std::error::Error>>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut telemetry = telemetry.clone();
     telemetry.otlp_endpoint = None;
     if settings.iter().any(|setting| setting.name == "log" && setting.source == Source::Default) {
         telemetry.log = "warn".to_owned();
     }
     let telemetry = Telemetry::start(&telemetry)?;
-    let done = actix_rt::System::new().block_on(command.run());
+    let done = actix_rt::System::new().block_on(run);
     telemetry.flush();
     let mut out = std::io::stdout().lock();
     for line in done? {

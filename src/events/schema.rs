@@ -185,6 +185,46 @@ pub struct CommentDeleted {
     pub at_ms: i64,
 }
 
+/// Story created.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoryCreated {
+    /// Story's id.
+    #[prost(bytes = "vec", tag = "1")]
+    pub story_id: Vec<u8>,
+    /// Author's id.
+    #[prost(bytes = "vec", tag = "2")]
+    pub author_id: Vec<u8>,
+    /// Text.
+    #[prost(string, tag = "3")]
+    pub text: String,
+    /// Visibility.
+    #[prost(enumeration = "Visibility", tag = "4")]
+    pub visibility: i32,
+    /// Mentions.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub mentions: Vec<Vec<u8>>,
+    /// When, in milliseconds since 1970.
+    #[prost(int64, tag = "6")]
+    pub at_ms: i64,
+    /// From then on it is gone, without another event.
+    #[prost(int64, tag = "7")]
+    pub expires_at_ms: i64,
+}
+
+/// Story deleted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoryDeleted {
+    /// Story's id.
+    #[prost(bytes = "vec", tag = "1")]
+    pub story_id: Vec<u8>,
+    /// Author's id.
+    #[prost(bytes = "vec", tag = "2")]
+    pub author_id: Vec<u8>,
+    /// When, in milliseconds since 1970.
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+
 /// User registered.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct UserRegistered {

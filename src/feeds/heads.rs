@@ -8,7 +8,7 @@ use nova_actors::id::{PostId, UserId};
 use super::HEAD_POSTS;
 
 /// Readers with a head at most, 6 KiB each and as much again for whom they follow; the one that was not read for longest goes.
-const READERS_MAX: usize = 10_000;
+pub const READERS_MAX: usize = 10_000;
 /// Somebody who follows more has no head: they are rare, and each would weigh as much as ten others.
 pub const AUTHORS_MAX: usize = 2_000;
 /// Posts that are remembered for heads being made: some seconds of them.
@@ -74,6 +74,11 @@ impl Heads {
         Some(Slice { ids, is_whole: head.is_whole })
     }
 
+    /// All ids of a head, the newest first; `None` without a head.
+    pub fn whole(&self, reader: UserId) -> Option<Vec<PostId>> {
+        self.slice(reader, None, HEAD_POSTS).map(|slice| slice.ids)
+    }
+
     /// Begins to make the head of a reader; what is posted from now on will be in it.
     pub fn begin(&self, reader: UserId) -> Build {
         let mut inner = self.lock();
@@ -127,8 +132,9 @@ impl Heads {
         true
     }
 
-    /// A post is there. Told twice is told once.
-    pub fn posted(&self, author: UserId, post: PostId, is_private: bool) {
+    /// A post is there; says whose heads it is new in. Told twice is told once.
+    pub fn posted(&self, author: UserId, post: PostId, is_private: bool) -> Vec<UserId> {
+        let mut new_in = Vec::new();
         let mut inner = self.lock();
         if inner.recent.len() == RECENT_MAX {
             inner.recent.pop_front();
@@ -141,10 +147,13 @@ impl Heads {
                 continue;
             }
             if let Some(head) = heads.get_mut(reader) {
-                head.put(post);
+                if head.put(post) {
+                    new_in.push(*reader);
+                }
                 head.trim();
             }
         }
+        new_in
     }
 
     /// What a reader follows has changed: the head is to be made anew, one being made is void.
@@ -188,14 +197,17 @@ impl Inner {
 }
 
 impl Head {
-    fn put(&mut self, post: PostId) {
+    /// Says whether it is new there.
+    fn put(&mut self, post: PostId) -> bool {
         // What is older than the floor is among what PostgreSQL gives.
         let is_below = !self.is_whole && self.ids.first().is_some_and(|floor| post < *floor);
         if let Err(place) = self.ids.binary_search(&post)
             && !is_below
         {
             self.ids.insert(place, post);
+            return true;
         }
+        false
     }
 
     fn trim(&mut self) {
@@ -234,7 +246,7 @@ mod tests {
         let posts = ids(2);
         heads.posted(ann, posts[1], false);
         heads.posted(ann, posts[0], true);
-        heads.posted(ann, posts[1], false);
+        assert!(heads.posted(ann, posts[1], false).is_empty(), "told twice is told once");
         assert_eq!(newest(&heads, bo, 9), [posts[1]]);
         assert_eq!(newest(&heads, ann, 9), [posts[1], posts[0]], "in the order of their times");
         assert!(newest(&heads, cy, 9).is_empty());

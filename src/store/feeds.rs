@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::feeds::rank::Features;
+use crate::feeds::features::Features;
+use crate::feeds::ladder::Level;
 
 /// How long the order of a ranked feed is kept.
 const SNAPSHOT_KEPT: time::Duration = time::Duration::minutes(15);
@@ -83,6 +84,22 @@ impl Store {
         Ok(ids.into_iter().map(PostId::from).collect())
     }
 
+    /// Of these posts those whose authors `reader` still follows and has not muted, and their own, in this order.
+    pub async fn still_at_home(&self, reader: UserId, posts: &[PostId]) -> Result<Vec<PostId>, StoreError> {
+        let ids: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
+        let left = sqlx::query_scalar!(
+            r#"SELECT p.id FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, nth) JOIN posts p ON p.id = wanted.id
+               WHERE p.author = $1 OR (EXISTS (SELECT FROM follows f WHERE f.follower = $1 AND f.followee = p.author)
+                 AND NOT EXISTS (SELECT FROM mutes m WHERE m.muter = $1 AND m.muted = p.author))
+               ORDER BY wanted.nth"#,
+            reader.as_uuid(),
+            &ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(left.into_iter().map(PostId::from).collect())
+    }
+
     /// Public posts of people `reader` does not follow, has not muted and is not one of, the newest first.
     pub async fn discover_ids(
         &self,
@@ -106,7 +123,29 @@ impl Store {
         Ok(ids.into_iter().map(PostId::from).collect())
     }
 
-    /// What a ranking needs to know of these posts.
+    /// What age and engagement need to know of these posts: their counters alone, without asking who reads.
+    pub async fn post_counters(&self, posts: &[PostId]) -> Result<Vec<Features>, StoreError> {
+        let ids: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
+        let rows = sqlx::query!(
+            r#"SELECT p.id, p.author, p.created_at, counted(p.id, 4::smallint) AS "likes!", counted(p.id, 5::smallint) AS "comments!"
+               FROM posts p WHERE p.id = ANY ($1)"#,
+            &ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let features = rows.into_iter().map(|row| Features {
+            post: row.id.into(),
+            author: row.author.into(),
+            created_at: row.created_at,
+            likes: row.likes,
+            comments: row.comments,
+            affinity: 0,
+            is_mutual: false,
+        });
+        Ok(features.collect())
+    }
+
+    /// What a model needs to know of these posts.
     pub async fn post_features(&self, reader: UserId, posts: &[PostId]) -> Result<Vec<Features>, StoreError> {
         let ids: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
         let rows = sqlx::query!(
@@ -116,7 +155,8 @@ impl Store {
                    ) latest JOIN posts p ON p.id = latest.post_id GROUP BY p.author
                )
                SELECT p.id, p.author, p.created_at, counted(p.id, 4::smallint) AS "likes!",
-                      counted(p.id, 5::smallint) AS "comments!", coalesce(liked.n, 0) AS "affinity!"
+                      counted(p.id, 5::smallint) AS "comments!", coalesce(liked.n, 0) AS "affinity!",
+                      EXISTS (SELECT FROM follows f WHERE f.follower = p.author AND f.followee = $1) AS "is_mutual!"
                FROM posts p LEFT JOIN liked ON liked.author = p.author WHERE p.id = ANY ($2)"#,
             reader.as_uuid(),
             &ids
@@ -130,6 +170,7 @@ impl Store {
             likes: row.likes,
             comments: row.comments,
             affinity: row.affinity,
+            is_mutual: row.is_mutual,
         });
         Ok(features.collect())
     }
@@ -139,22 +180,24 @@ impl Store {
         &self,
         id: Uuid,
         reader: UserId,
-        posts: &[PostId],
+        snapshot: &Snapshot,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let posts: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
+        let posts: Vec<Uuid> = snapshot.posts.iter().map(PostId::as_uuid).collect();
         sqlx::query!(
             "WITH old AS (
                  DELETE FROM feed_snapshots WHERE id IN (
                      SELECT id FROM feed_snapshots WHERE created_at < $5 ORDER BY created_at LIMIT 3 FOR UPDATE SKIP LOCKED
                  )
              )
-             INSERT INTO feed_snapshots (id, reader, posts, created_at) VALUES ($1, $2, $3, $4)",
+             INSERT INTO feed_snapshots (id, reader, posts, created_at, level, model) VALUES ($1, $2, $3, $4, $6, $7)",
             id,
             reader.as_uuid(),
             &posts,
             now,
-            now - SNAPSHOT_KEPT
+            now - SNAPSHOT_KEPT,
+            snapshot.level.as_str(),
+            snapshot.model
         )
         .execute(self.pool())
         .await?;
@@ -162,14 +205,29 @@ impl Store {
     }
 
     /// An order that is kept for `reader`.
-    pub async fn feed_snapshot(&self, id: Uuid, reader: UserId) -> Result<Option<Vec<PostId>>, StoreError> {
-        let posts = sqlx::query_scalar!(
-            "SELECT posts FROM feed_snapshots WHERE id = $1 AND reader = $2",
+    pub async fn feed_snapshot(&self, id: Uuid, reader: UserId) -> Result<Option<Snapshot>, StoreError> {
+        let row = sqlx::query!(
+            "SELECT posts, level, model FROM feed_snapshots WHERE id = $1 AND reader = $2",
             id,
             reader.as_uuid()
         )
         .fetch_optional(self.pool())
         .await?;
-        Ok(posts.map(|posts| posts.into_iter().map(PostId::from).collect()))
+        Ok(row.map(|row| Snapshot {
+            posts: row.posts.into_iter().map(PostId::from).collect(),
+            level: Level::named(&row.level).unwrap_or(Level::Engagement),
+            model: row.model,
+        }))
     }
+}
+
+/// The order of a ranked feed, kept for the pages that go on in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The posts, the best first.
+    pub posts: Vec<PostId>,
+    /// What ordered them.
+    pub level: Level,
+    /// Its name.
+    pub model: String,
 }

@@ -31,7 +31,7 @@ impl Visibility {
     }
 
     /// As events name it.
-    fn told(self) -> i32 {
+    pub(super) fn told(self) -> i32 {
         let told = match self {
             Visibility::Public => schema::Visibility::Public,
             Visibility::Followers => schema::Visibility::Followers,
@@ -40,7 +40,7 @@ impl Visibility {
         told.into()
     }
 
-    fn read(text: &str) -> Visibility {
+    pub(super) fn read(text: &str) -> Visibility {
         match text {
             "public" => Visibility::Public,
             "followers" => Visibility::Followers,

@@ -152,6 +152,8 @@ metrics! {
     recording_lag: IntGauge = "nova_recording_lag_seconds" [] "How long the segment that was last tried has waited to be kept.";
     webhooks: IntCounterVec = "nova_webhooks_total" ["outcome"] "Attempts to tell an endpoint something: delivered, failed and to be tried again, given up.";
     feed_pages: IntCounterVec = "nova_feed_pages_total" ["level"] "Pages of feeds, by what gave them.";
+    feed_level_failures: IntCounterVec = "nova_feed_level_failures_total" ["level" "reason"] "Pages of feeds a level did not give: failed, or too_slow.";
+    feed_models_refused: IntCounter = "nova_feed_models_refused_total" [] "Files in the folder of models that were no model.";
     feed_heads_made: IntCounter = "nova_feed_heads_made_total" [] "Heads of readers that were made from PostgreSQL.";
     event_sequencer: IntGauge = "nova_event_sequencer" [] "1 on the node that gives events their places.";
     events_logged: IntCounter = "nova_events_logged_total" [] "Events this node has given their places.";

@@ -153,6 +153,11 @@ pub fn config(data_dir: &Path) -> Config {
     let mut config = *config;
     config.data_dir = data_dir.to_owned();
     config.http.drain_s = 5;
+    // A busy machine is no reason for a lower level of a feed.
+    config.feeds.feed_model_ms = 5_000;
+    config.feeds.feed_engagement_ms = 5_000;
+    config.feeds.feed_newest_ms = 5_000;
+    config.feeds.feed_database_ms = 5_000;
     config.limits.ip_requests_per_minute = 0;
     config.limits.user_requests_per_minute = 0;
     config.limits.ip_logins_per_minute = 0;

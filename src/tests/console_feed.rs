@@ -50,12 +50,37 @@ async fn somebody_posts_follows_likes_and_answers() {
     // Somebody else posts while the page is open.
     browser.press("Latest").await;
     browser.sees(".posts", "Who has seen").await;
+    // The engine says so over the socket: nobody looks away and back, and the next look of its own is half a minute away.
     bo.posts("And now it is dark.").await;
-    browser.run("dispatchEvent(new Event('focus'))").await;
     browser.sees(".pill", "One new post").await;
     browser.picture("pill").await;
     browser.press("One new post").await;
     browser.sees(".post:first-child", "And now it is dark.").await;
+
+    let told = json!({ "text": "Fog over the bay, @ann.", "visibility": "public" });
+    assert_eq!(bo.asks(reqwest::Method::POST, "/v1/stories", Some(told)).await.0, 201);
+    opens("/console/feed").await;
+    browser.sees(".stories", "bobo").await;
+    browser.find(&format!("[data-author='{}'] .ring.new", bo.id())).await;
+    browser.picture("stories").await;
+    browser.click(&format!("[data-author='{}']", bo.id())).await;
+    browser.sees(".story", "Fog over the bay, @ann.").await;
+    browser.picture("story").await;
+    browser.press("Done").await;
+    browser.find(&format!("[data-author='{}'] .ring:not(.new)", bo.id())).await;
+    let stories = bo.reads("/v1/stories").await;
+    assert_eq!(stories["items"][0]["stories"][0]["views"], 1);
+    browser.press("Tell a story").await;
+    browser.fill("text", "The horn sounds.").await;
+    browser.press("Tell it").await;
+    browser.sees(".stories", "You").await;
+    let me = bo.reads("/v1/users/@ann").await["id"].as_str().unwrap().to_owned();
+    app.engine.identity.set_role(me.parse().unwrap(), nova::identity::Role::Admin, true).await.unwrap();
+    browser.reload().await;
+    browser.press("Why these?").await;
+    browser.sees(".explain", "newest").await;
+    browser.picture("explain").await;
+    browser.press("Close").await;
 
     opens(&format!("/console/posts/{by_bo}")).await;
     browser.fill("comment", "From the north shore.").await;

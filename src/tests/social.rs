@@ -165,6 +165,9 @@ async fn an_edit_knows_what_it_changes_and_keeps_what_was() {
     let mut statuses: Vec<_> = edits.iter().map(|answer| answer.status().as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412, 412]);
+    for forged in ["\"v999\"", "\"v1\"", "\"v-1\"", "\"v99999999999999999999\""] {
+        assert_eq!(tagged(forged, "forged").await.status(), 412, "{forged}");
+    }
     assert_eq!(tagged("\"v2\"", "final #done").await.status(), 200);
 
     let post = bo.reads(&path).await;

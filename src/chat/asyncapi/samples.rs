@@ -19,6 +19,7 @@ const USER: &str = "user_01h455vb4pex5vsknk084sn02q";
 const OTHER: &str = "user_01h455vb4pex5vsknk084sn02r";
 const DEVICE: &str = "dev_01h455vb4pex5vsknk084sn02q";
 const SESSION: &str = "sess_01h455vb4pex5vsknk084sn02q";
+const POST: &str = "post_01h455vb4pex5vsknk084sn02q";
 const STREAM: &str = "stream_01h455vb4pex5vsknk084sn02q";
 const MEDIA: &str = "media_01h455vb4pex5vsknk084sn02q";
 const CLIENT_MSG_ID: &str = "0198f2f0-1c1e-7d55-a3c3-0a6d3f0e4d11";
@@ -179,6 +180,7 @@ pub(super) fn pushes() -> Vec<Push> {
         }),
         Push::Presence(PresenceOf { user, state: PresenceState::Online, last_seen: None }),
         Push::Notification { notification: raw(&json!({ "kind": "followed" })) },
+        Push::Feed { newest: id(POST) },
         Push::Viewers { stream: id(STREAM), count: 12 },
         Push::StreamStats { stream: id(STREAM), stats: raw(&json!({ "state": "live", "viewers": 12 })) },
         Push::Online(Counted { conversation, online: 3 }),
@@ -197,6 +199,7 @@ pub(super) fn push_key(push: &Push) -> &'static str {
         Push::Typing { .. } => "typing_push",
         Push::Presence(_) => "presence_push",
         Push::Notification { .. } => "notification",
+        Push::Feed { .. } => "feed",
         Push::Viewers { .. } => "viewers",
         Push::StreamStats { .. } => "stream_stats",
         Push::Online(_) => "online",

@@ -1,6 +1,6 @@
 //! What each message consists of, as JSON Schema (2020-12).
 
-use nova_actors::id::{ConversationId, DeviceId, MediaId, SessionId, StreamId, UserId};
+use nova_actors::id::{ConversationId, DeviceId, MediaId, PostId, SessionId, StreamId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::super::goodbye::Goodbye;
@@ -107,6 +107,7 @@ pub(super) fn shared() -> Value {
         "UserId": id(UserId::PREFIX),
         "DeviceId": id(DeviceId::PREFIX),
         "SessionId": id(SessionId::PREFIX),
+        "PostId": id(PostId::PREFIX),
         "StreamId": id(StreamId::PREFIX),
         "MediaId": id(MediaId::PREFIX),
         "ClientMsgId": {
@@ -593,6 +594,12 @@ pub(super) fn pushes() -> Vec<Message> {
             "notification",
             "Something happened elsewhere.",
             &[("notification", about(json!({ "type": "object" }), "As the list of notifications has it."))],
+        ),
+        push(
+            "feed",
+            "feed",
+            "There is a newer post in the user's home feed. It is a hint, sent to devices on the node that serves the feed; reading the feed says what is there.",
+            &[("newest", named("PostId"))],
         ),
         push(
             "viewers",

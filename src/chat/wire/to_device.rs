@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nova_actors::id::{ConversationId, DeviceId, SessionId, StreamId, UserId};
+use nova_actors::id::{ConversationId, DeviceId, PostId, SessionId, StreamId, UserId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -220,6 +220,11 @@ pub enum Push {
     Notification {
         /// As `GET /v1/notifications` lists it.
         notification: Arc<RawValue>,
+    },
+    /// There is a newer post in the user's home feed; which, and whether it may be read, says the feed.
+    Feed {
+        /// It, or one at least as new.
+        newest: PostId,
     },
     /// How many watch a stream.
     Viewers {

@@ -58,6 +58,15 @@ export interface Ranking {
   model: string;
   reason?: string;
   fresh_as_of: string;
+  /** Where an administrator asked for it. */
+  explain?: Explanation;
+}
+
+/** How a page was made. */
+export interface Explanation {
+  tried: { level: string; outcome: string; took_ms: number; budget_ms: number }[];
+  experiment?: { name: string; arm: string };
+  posts: { post: string; score?: number; features: Record<string, number>; parts?: Record<string, number> }[];
 }
 
 export interface Feed extends Page<Post> {
@@ -80,7 +89,7 @@ export class Posts {
   constructor(private readonly http: Http) {}
 
   /** The posts of those the caller follows, and their own. */
-  async home(page: { mode?: FeedMode; cursor?: string; limit?: number } = {}, options?: RequestOptions): Promise<Feed> {
+  async home(page: { mode?: FeedMode; cursor?: string; limit?: number; explain?: boolean } = {}, options?: RequestOptions): Promise<Feed> {
     return (await this.http.get<Feed>("/v1/feeds/home", { ...options, query: page })).data;
   }
 

@@ -201,6 +201,7 @@ export interface Pushes {
   typing: { conversation: string; user: string; on: boolean };
   presence: Presence;
   notification: Record<string, unknown>;
+  feed: { newest: string };
   viewers: { stream: string; count: number };
   stream_stats: { stream: string; stats: StreamStats };
   "room.event": RoomEvent;

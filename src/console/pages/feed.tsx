@@ -2,16 +2,22 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { PostComposer } from "./feed/composer";
+import { ExplainDrawer } from "./feed/explain";
 import { PostList, usePosts } from "./feed/list";
+import { StoriesRow } from "./feed/stories";
 import type { Feed, Post, Ranking } from "../client";
 import { Icon } from "../parts/icon";
 import { Page } from "../parts/page";
 import { Notice } from "../parts/states";
 import { ago } from "../parts/words";
+import { useResource } from "../parts/resource";
+import { the_socket } from "../shell/live";
 import { nova, useSession } from "../shell/session";
 
-/** How often it is asked for newer posts while somebody looks at it. */
-const LOOK_EVERY_MS = 15_000;
+/** The engine says over the socket when there is something newer; this is for what it could not say. */
+const LOOK_EVERY_MS = 30_000;
+/** Many posts in a moment are one look. */
+const LOOK_AFTER_MS = 250;
 
 const FEEDS = { latest: "Latest", ranked: "For you", discover: "Discover" } as const;
 type Which = keyof typeof FEEDS;
@@ -25,8 +31,11 @@ const EMPTY: Record<Which, string> = {
 export function FeedPage() {
   const [which, set_which] = useState<Which>("latest");
   const [posted, set_posted] = useState<Post | null>(null);
+  const [explaining, set_explaining] = useState(false);
+  const me = useResource(async () => (await nova.accounts.me()).data);
   return (
     <Page title="Feed">
+      <StoriesRow me={useSession()?.user_id ?? ""} />
       <PostComposer on_posted={set_posted} />
       <div class="switch" role="group" aria-label="Which posts">
         {(Object.keys(FEEDS) as Which[]).map((one) => (
@@ -34,7 +43,13 @@ export function FeedPage() {
             {FEEDS[one]}
           </button>
         ))}
+        {which !== "discover" && me.data?.roles.includes("admin") && (
+          <button type="button" class="quiet why" onClick={() => set_explaining(true)}>
+            Why these?
+          </button>
+        )}
       </div>
+      {explaining && which !== "discover" && <ExplainDrawer mode={which} on_close={() => set_explaining(false)} />}
       <OneFeed key={which} which={which} posted={posted} />
     </Page>
   );
@@ -75,11 +90,19 @@ function OneFeed({ which, posted }: { which: Which; posted: Post | null }) {
     };
     const timer = setInterval(() => void look(), LOOK_EVERY_MS);
     const back = () => void look();
+    let soon: ReturnType<typeof setTimeout> | undefined;
+    const deaf = the_socket().on("feed", (push) => {
+      if (push.newest <= newest) return;
+      clearTimeout(soon);
+      soon = setTimeout(back, LOOK_AFTER_MS);
+    });
     document.addEventListener("visibilitychange", back);
     addEventListener("focus", back);
     return () => {
       here = false;
       clearInterval(timer);
+      clearTimeout(soon);
+      deaf();
       document.removeEventListener("visibilitychange", back);
       removeEventListener("focus", back);
     };
