@@ -27,8 +27,8 @@ use crate::store::StoreError;
 const PAUSE: time::Duration = time::Duration::minutes(30);
 /// What a reader did after a day is not a page's doing.
 pub const COUNTS_FOR: time::Duration = time::Duration::hours(24);
-/// The share of visits that are learned from.
-const LEARNED: f64 = 0.8;
+/// Of so many visits the last judges what the others taught.
+const JUDGES_ONE_OF: usize = 5;
 /// Fewer visits to be judged by say nothing.
 const JUDGED_MIN: usize = 20;
 /// Pairs of one visit at most, so that one long visit does not speak for all.
@@ -171,7 +171,7 @@ fn write(path: &Path, model: &Model, trained: Trained) -> std::io::Result<()> {
 
 /// Divides what was shown into visits, in the order of their beginnings; those in which nothing was worth anything say nothing.
 pub fn visits(mut shown: Vec<Shown>) -> Vec<Visit> {
-    shown.sort_by(|a, b| (a.reader, a.at).cmp(&(b.reader, b.at)));
+    shown.sort_by_key(|one| (one.reader, one.at));
     let mut visits: Vec<Visit> = Vec::new();
     for one in shown {
         match visits.last_mut().and_then(|visit| visit.shown.last().map(|last| (last.reader, last.at))) {
@@ -199,11 +199,10 @@ pub fn visits(mut shown: Vec<Shown>) -> Vec<Visit> {
 /// # Errors
 /// [`TrainError::TooFew`], [`TrainError::NoBetter`].
 pub fn learn(name: &str, visits: Vec<Visit>) -> Result<(Model, Trained), TrainError> {
-    let cut = (visits.len() as f64 * LEARNED).floor() as usize;
+    let cut = visits.len() - visits.len() / JUDGES_ONE_OF;
     let (past, later) = visits.split_at(cut);
     if later.len() < JUDGED_MIN {
-        let needed = (JUDGED_MIN as f64 / (1.0 - LEARNED)).ceil() as usize;
-        return Err(TrainError::TooFew { visits: visits.len(), needed });
+        return Err(TrainError::TooFew { visits: visits.len(), needed: JUDGED_MIN * JUDGES_ONE_OF });
     }
     let model = Model::with_weights(name, fit(past));
     let mean = |order: &dyn Fn(&Shown) -> f64| {
@@ -245,7 +244,8 @@ fn fit(visits: &[Visit]) -> [f64; NAMES.len()] {
     }
     let count = pairs.len().max(1) as f64;
     scale.iter_mut().for_each(|sum| *sum = (*sum / count).sqrt());
-    scale.iter_mut().filter(|size| **size < 1e-9).for_each(|size| *size = f64::INFINITY);
+    // What is the same everywhere tells nothing apart, and would get a weight without bound.
+    scale.iter_mut().filter(|size| **size < 1e-3).for_each(|size| *size = f64::INFINITY);
     let mut weights = [0.0; NAMES.len()];
     for _ in 0..ROUNDS {
         let mut gradient = weights.map(|weight| -DECAY * weight);

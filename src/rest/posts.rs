@@ -174,9 +174,8 @@ pub(super) async fn create(
         names: &found.names,
         now,
     };
-    engine.store.add_post(&new).await?;
+    let post = engine.store.add_post(&new).await?;
     engine.feeds.posted(caller.user, new.id, new.visibility == Visibility::Private);
-    let post = engine.store.post(new.id, caller.user).await?.ok_or(Code::NotFound)?;
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v1/posts/{}", post.id)))
         .insert_header((header::ETAG, ETag::of_version(post.version).as_str()))

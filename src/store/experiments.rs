@@ -36,7 +36,7 @@ impl Store {
         let experiment = |name: String, salt, ramp: i32, arms| {
             let arms = serde_json::from_value(arms)
                 .inspect_err(|error| tracing::debug!(name, %error, "an experiment that cannot be read"));
-            let read = Experiment { name: name.clone(), salt, ramp: ramp.try_into().ok()?, arms: arms.ok()? };
+            let read = Experiment { name, salt, ramp: ramp.try_into().ok()?, arms: arms.ok()? };
             read.check().is_ok().then_some(read)
         };
         Ok(rows.into_iter().filter_map(|row| experiment(row.name, row.salt, row.ramp, row.arms)).collect())

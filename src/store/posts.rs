@@ -1,6 +1,6 @@
 //! Posts and what people think of them, in PostgreSQL.
 
-use nova_actors::id::{PostId, UserId};
+use nova_actors::id::{EventId, PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use crate::events::{bytes, millis, schema};
 /// Who may read a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PostVisibility)]
 pub enum Visibility {
     /// Everybody who is logged in.
     Public,
@@ -192,23 +193,14 @@ impl From<Row> for Post {
 }
 
 impl Store {
-    /// Makes a post.
-    pub async fn add_post(&self, new: &NewPost<'_>) -> Result<(), StoreError> {
-        let mut tx = self.pool().begin().await?;
-        let mentions = named(&mut tx, new.author, new.names).await?;
-        sqlx::query!(
-            "INSERT INTO posts (id, author, kind, text, visibility, tags, mentions, created_at)
-             VALUES ($1, $2, 'text', $3, $4, $5, $6, $7)",
-            new.id.as_uuid(),
-            new.author.as_uuid(),
-            new.text,
-            new.visibility.as_str(),
-            new.tags,
-            &mentions,
-            new.now
-        )
-        .execute(&mut *tx)
-        .await?;
+    /// Makes a post, and gives it back as its author sees it.
+    ///
+    /// One statement, and so one commit and one answer to wait for: the row, its event and the author's name.
+    pub async fn add_post(&self, new: &NewPost<'_>) -> Result<Post, StoreError> {
+        let mentions = match new.names {
+            [] => Vec::new(),
+            names => named(&mut *self.pool().acquire().await?, new.author, names).await?,
+        };
         let event = schema::PostCreated {
             post_id: bytes(new.id),
             author_id: bytes(new.author),
@@ -219,9 +211,50 @@ impl Store {
             mentions: mentions.iter().copied().map(bytes).collect(),
             at_ms: millis(new.now),
         };
-        tell(&mut tx, new.now, &[told(new.id, 1, event)]).await?;
-        self.commit(tx).await?;
-        Ok(())
+        let told = told(new.id, 1, event);
+        let author = sqlx::query!(
+            "WITH made AS (
+                 INSERT INTO posts (id, author, kind, text, visibility, tags, mentions, created_at)
+                 VALUES ($1, $2, 'text', $3, $4, $5, $6, $7)
+             ), told AS (
+                 INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
+                 VALUES ($8, $9, $10, $1, $11, $12, 1, $13, $7)
+             )
+             SELECT username, display_name FROM users WHERE id = $2",
+            new.id.as_uuid(),
+            new.author.as_uuid(),
+            new.text,
+            new.visibility.as_str(),
+            new.tags,
+            &mentions,
+            new.now,
+            EventId::new(new.now).as_uuid(),
+            told.event.topic().number(),
+            told.event.topic().part_of(told.key),
+            told.event.kind(),
+            told.event.schema_version(),
+            told.event.encode()
+        )
+        .fetch_one(self.pool())
+        .await?;
+        self.woken().outbox.notify_one();
+        Ok(Post {
+            id: new.id,
+            author: new.author,
+            username: author.username,
+            display_name: author.display_name,
+            kind: "text".to_owned(),
+            text: new.text.to_owned(),
+            visibility: new.visibility,
+            tags: new.tags.to_vec(),
+            mentions: mentions.into_iter().map(UserId::from).collect(),
+            version: 1,
+            likes: 0,
+            comments: 0,
+            is_liked: false,
+            created_at: new.now,
+            edited_at: None,
+        })
     }
 
     /// These posts as `reader` sees them, in this order. Those the reader may not see, or that are gone, are left out: whatever a cache or

@@ -70,7 +70,7 @@ async fn somebody_posts_follows_likes_and_answers() {
     browser.find(&format!("[data-author='{}'] .ring:not(.new)", bo.id())).await;
     let stories = bo.reads("/v1/stories").await;
     assert_eq!(stories["items"][0]["stories"][0]["views"], 1);
-    browser.press("Tell a story").await;
+    browser.press("New story").await;
     browser.fill("text", "The horn sounds.").await;
     browser.press("Tell it").await;
     browser.sees(".stories", "You").await;

@@ -161,7 +161,7 @@ async fn write(
     // Ids as the engine makes them: the time in the first six bytes (RFC 9562 section 5.7).
     let posts = "INSERT INTO posts (id, author, kind, text, visibility, tags, mentions, created_at)
         SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(hex, 1, 3) || '8' || substr(hex, 4, 15))::uuid,
-               town.id, 'text', 'Something that happened, told in a line or two. Number ' || n, 'public', '{}', '{}', at
+               town.id, 'text', 'Something that happened, told in a line or two. Number ' || new.n, 'public', '{}', '{}', at
         FROM (SELECT n, now() - interval '7 days' * random() AS at, md5(random()::text) AS hex,
                      floor($1 * power(random(), 2))::bigint AS by
               FROM generate_series(1, $2) AS n) AS new JOIN town ON town.n = new.by";

@@ -36,7 +36,7 @@ export function StoriesRow({ me }: { me: string }) {
             <span class="ring add">
               <Icon name="plus" />
             </span>
-            <span class="name">Tell a story</span>
+            <span class="name">New story</span>
           </button>
         </li>
         {all.map((one) => (
