@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`chat`] | `nova bench chat`: the figures of chat, one scenario each |
 //! | [`feeds`] | `nova bench feeds`: the figures of posts and feeds; `nova bench seed`: a town to measure them in |
+//! | [`calls`] | `nova bench calls`: the figures of calls, with participants without a browser |
 //! | [`swarm`], [`client`] | many sockets that cost little, and what they count |
 //! | [`people`] | who they are |
 //! | [`installation`] | PostgreSQL, Redis and nodes that are gone afterwards |
 //! | [`measure`] | times, CPU, memory |
 
+pub mod calls;
 pub mod chat;
 pub mod client;
 pub mod feeds;
@@ -33,6 +35,8 @@ pub enum BenchCommand {
     Feeds(feeds::FeedsBench),
     /// Put that town into the database of a configured engine.
     Seed(feeds::seed::SeedBench),
+    /// Calls: one voice or camera to many, a room of fifty. Measures a node of its own.
+    Calls(calls::CallsBench),
 }
 
 /// Why nothing was measured; prints as one sentence.
@@ -64,6 +68,7 @@ impl BenchCommand {
             BenchCommand::Chat(chat) => here.block_on(&runtime, chat.run()),
             BenchCommand::Feeds(feeds) => here.block_on(&runtime, feeds.run()),
             BenchCommand::Seed(seed) => here.block_on(&runtime, seed.run()),
+            BenchCommand::Calls(calls) => here.block_on(&runtime, calls.run()),
         }
     }
 }

@@ -431,6 +431,9 @@ impl Inner {
                     slots.into_iter().map(|(mid, track)| json!({ "mid": mid, "track": track })).collect();
                 self.tell_member(member, "slots", json!({ "slots": slots }));
             }
+            Event::Paused(member, track, paused) => {
+                self.tell_member(member, "paused", json!({ "track": track, "paused": paused }));
+            }
             Event::Wanted(member, track, highest) => {
                 self.tell_member(member, "layers", json!({ "track": track, "highest": highest }));
             }

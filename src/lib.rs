@@ -116,7 +116,7 @@
 //! | `sqlx` | PostgreSQL with queries checked while compiling, except the few of chat that hand arrays to a function |
 //! | `object_store` | files and S3 behind one trait, with retries and signatures; its `ring` backend |
 //! | `redis` | the wire to Redis; connections, reconnects and back-off are ours |
-//! | `rtc-dtls`, `rtc-srtp`, `rtc-crypto`, `rtc-shared` | keys and seals of calls, as sans-IO parts of the `webrtc` family; a whole peer connection costs five times as much for each packet |
+//! | `rtc-dtls`, `rtc-srtp`, `rtc-rtp`, `rtc-crypto`, `rtc-shared` | keys and seals of calls, as sans-IO parts of the `webrtc` family; a whole peer connection costs five times as much for each packet |
 //! | `quinn-udp` | many datagrams in one call to the kernel, without unsafe code of ours |
 //! | `rustls`, `ring` | TLS, signatures, seals, digests of one audited library; `aws-lc` is outside our licence list |
 //! | `argon2`, `totp-rs` | password hashing (RFC 9106) and one-time codes (RFC 6238) |

@@ -9,10 +9,12 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nova_media::peer::{Identity, IdentityError, Transmit};
 use nova_media::sdp::Offer;
+use nova_media::sfu::stress::Shedding;
 use nova_media::sfu::{Event, MemberId, Out, POLL, RoomKey, Sfu, SfuError, Source, TrackKey, Want};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
@@ -88,6 +90,7 @@ enum Order {
 #[derive(Debug, Clone)]
 pub struct Media {
     orders: mpsc::Sender<Order>,
+    is_overloaded: Arc<AtomicBool>,
 }
 
 impl Media {
@@ -110,20 +113,30 @@ impl Media {
         let (orders, to_do) = mpsc::channel(ORDERS_MAX);
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let is_overloaded = Arc::new(AtomicBool::new(false));
+        let overloaded = is_overloaded.clone();
         std::thread::Builder::new().name("nova-media-0".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 match tokio::net::UdpSocket::from_std(socket) {
-                    Ok(socket) => Shard::new(sfu, socket, state, events, metrics).run(to_do).await,
+                    Ok(socket) => {
+                        let shard = Shard::new(sfu, socket, state, events, metrics, overloaded);
+                        shard.run(to_do).await;
+                    }
                     Err(error) => tracing::error!(%error, "the media port cannot be used"),
                 }
             });
         })?;
-        Ok((Media { orders }, heard))
+        Ok((Media { orders, is_overloaded }, heard))
+    }
+
+    /// Whether it has more to do than it can: no new rooms are to be made.
+    pub fn is_overloaded(&self) -> bool {
+        self.is_overloaded.load(Ordering::Relaxed)
     }
 
     /// No shard at all, on a node whose calls are elsewhere: whoever is asked for is not there, and nothing ever happens.
     pub fn elsewhere() -> (Media, mpsc::Receiver<Event>) {
-        (Media { orders: mpsc::channel(1).0 }, mpsc::channel(1).1)
+        (Media { orders: mpsc::channel(1).0, is_overloaded: Arc::default() }, mpsc::channel(1).1)
     }
 
     /// Somebody comes; gives the answer to their offer.
@@ -212,6 +225,10 @@ struct Shard {
     burst: Vec<u8>,
     counted: nova_media::sfu::Counts,
     unsent: u64,
+    /// Time that was worked, since it was counted last.
+    busy: Duration,
+    shedding: Shedding,
+    overloaded: Arc<AtomicBool>,
 }
 
 impl Shard {
@@ -221,6 +238,7 @@ impl Shard {
         state: UdpSocketState,
         events: mpsc::Sender<Event>,
         metrics: Metrics,
+        overloaded: Arc<AtomicBool>,
     ) -> Shard {
         let counted = sfu.counts();
         Shard {
@@ -233,6 +251,9 @@ impl Shard {
             burst: Vec::new(),
             counted,
             unsent: 0,
+            busy: Duration::ZERO,
+            shedding: Shedding::new(Instant::now()),
+            overloaded,
         }
     }
 
@@ -242,18 +263,24 @@ impl Shard {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut counted_at = Instant::now();
         loop {
+            let began;
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
-                    let now = Instant::now();
-                    self.sfu.poll(now, &mut self.out);
-                    if now.duration_since(counted_at) >= COUNT_EVERY {
-                        counted_at = now;
+                    began = Instant::now();
+                    self.sfu.poll(began, &mut self.out);
+                    let passed = began.duration_since(counted_at);
+                    if passed >= COUNT_EVERY {
+                        counted_at = began;
+                        self.shed(passed, began);
                         self.count();
                     }
                 }
                 order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order),
+                    Some(order) => {
+                        began = Instant::now();
+                        self.carry_out(order);
+                    }
                     // Nobody is left who could order anything: the node is leaving.
                     None => return,
                 },
@@ -262,14 +289,21 @@ impl Shard {
                         tracing::error!(%error, "the media port broke");
                         return;
                     }
-                    self.read(&mut buffers);
+                    began = Instant::now();
+                    self.read(&mut buffers, began);
                 }
             }
+            let forwards = !self.out.transmits.is_empty();
             self.flush();
+            let took = began.elapsed();
+            self.busy += took;
+            if forwards {
+                self.metrics.rtc_forward_duration.observe(took.as_secs_f64());
+            }
         }
     }
 
-    fn read(&mut self, buffers: &mut [Vec<u8>]) {
+    fn read(&mut self, buffers: &mut [Vec<u8>], now: Instant) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let read = {
             let mut slices: Vec<IoSliceMut<'_>> =
@@ -279,7 +313,6 @@ impl Shard {
         };
         // Nothing there, or an address that cannot be reached any more: its participant's consent runs out.
         let Ok(read) = read else { return };
-        let now = Instant::now();
         for (buffer, meta) in buffers.iter().zip(&metas).take(read) {
             let bytes = buffer.get(..meta.len).unwrap_or_default();
             for datagram in bytes.chunks(meta.stride.max(1)) {
@@ -323,7 +356,12 @@ impl Shard {
             let fits =
                 |transmit: &&Transmit| transmit.to == first.to && transmit.bytes.len() == first.bytes.len();
             let most = segments_max.min(SEND_BYTES_MAX / first.bytes.len().max(1)).max(1);
-            let together = rest.iter().take(most).take_while(fits).count().max(1);
+            let mut together = rest.iter().take(most).take_while(fits).count().max(1);
+            // The last may be shorter.
+            let ends = |last: &&Transmit| last.to == first.to && last.bytes.len() < first.bytes.len();
+            if together < most && rest.get(together).as_ref().is_some_and(ends) {
+                together += 1;
+            }
             let (now, later) = rest.split_at(together);
             self.send(now);
             rest = later;
@@ -360,6 +398,19 @@ impl Shard {
         }
     }
 
+    /// Does less when there is too much to do.
+    fn shed(&mut self, passed: Duration, now: Instant) {
+        let busy = std::mem::take(&mut self.busy).as_secs_f64() / passed.as_secs_f64();
+        let before = self.shedding.level();
+        let level = self.shedding.note(busy, now);
+        self.sfu.limit_faces(self.shedding.faces_max());
+        self.overloaded.store(self.shedding.refuses_rooms(), Ordering::Relaxed);
+        self.metrics.rtc_shed_level.set(level as i64);
+        if level != before {
+            tracing::warn!(level, busy, "the media shard sheds load");
+        }
+    }
+
     fn count(&mut self) {
         let (now, before) = (self.sfu.counts(), self.counted);
         let metrics = &self.metrics;
@@ -374,6 +425,16 @@ impl Shard {
         metrics.rtc_nacks.inc_by(now.asked_again - before.asked_again);
         metrics.rtc_keyframes.inc_by(now.keyframes_asked - before.keyframes_asked);
         metrics.rtc_unknown.inc_by(now.unknown - before.unknown);
+        metrics.rtc_probes.inc_by(now.probes - before.probes);
+        let wishes = |kind, count| metrics.rtc_wishes.with_label_values(&[kind]).inc_by(count);
+        wishes("nack", now.nacked - before.nacked);
+        wishes("pli", now.keyframes_wished - before.keyframes_wished);
+        let survey = self.sfu.survey();
+        metrics.rtc_paused.set(survey.paused as i64);
+        for (bps, loss) in survey.estimates_bps.iter().zip(&survey.losses) {
+            metrics.rtc_estimate.observe(*bps as f64 / 1_000.0);
+            metrics.rtc_loss.observe(loss * 100.0);
+        }
         let (members, _) = self.sfu.len();
         metrics.rtc_participants.set(i64::try_from(members).unwrap_or(i64::MAX));
         self.counted = now;
@@ -381,27 +442,4 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(arguments: &[&str]) -> RtcConfig {
-        let arguments = ["nova", "serve"].iter().chain(arguments);
-        let (cli, _) = crate::config::parse(arguments).expect("parses");
-        match cli.command {
-            crate::cli::Command::Serve(config) => config.rtc.clone(),
-            _ => panic!("`serve` was parsed as something else"),
-        }
-    }
-
-    #[test]
-    fn clients_are_told_an_address_they_can_reach() {
-        let bound = |address: &str| address.parse::<SocketAddr>().expect("an address");
-        let told = addresses(&config(&[]), bound("127.0.0.1:7000"));
-        assert_eq!(told, [bound("127.0.0.1:7000")]);
-        let public = config(&["--rtc-public-ip", "192.0.2.7,2001:db8::7"]);
-        let told = addresses(&public, bound("0.0.0.0:7000"));
-        assert_eq!(told, [bound("192.0.2.7:7000"), bound("[2001:db8::7]:7000")]);
-        let told = addresses(&config(&[]), bound("0.0.0.0:7000"));
-        assert!(told.iter().all(|address| !address.ip().is_unspecified()) && !told.is_empty(), "{told:?}");
-    }
-}
+mod tests;

@@ -3,11 +3,14 @@
 //! Nothing here knows users, sockets, clocks or an async runtime. What comes from outside is bounded before it
 //! is parsed, and no input, however hostile, makes anything here panic or wait.
 
+pub mod bandwidth;
 pub mod bits;
 pub mod codec;
 pub mod fmp4;
 pub mod frame;
 pub mod hls;
+#[cfg(test)]
+mod network;
 pub mod peer;
 pub mod rtmp;
 pub mod rtp;

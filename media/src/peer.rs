@@ -8,6 +8,8 @@
 //! fingerprint that came over the signalling, a stream before one of its packets could be opened. State that strangers could make
 //! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`].
 
+pub mod client;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,9 +166,38 @@ enum Dtls {
     Shaking(Box<Endpoint>),
     Done {
         endpoint: Box<Endpoint>,
-        sealing: Context,
+        sealing: Box<Sealing>,
         opening: Box<Opening>,
     },
+}
+
+/// Seals packets.
+struct Sealing {
+    context: Context,
+    /// Filled anew for each packet: reading every header again would cost three allocations a packet.
+    header: rtc_rtp::Header,
+}
+
+impl Sealing {
+    fn seal_rtp(&mut self, packet: &[u8]) -> Option<BytesMut> {
+        let mut reader = ByteReader::new(packet);
+        let first = reader.u8().ok()?;
+        reader.skip(1).ok()?;
+        self.header.sequence_number = reader.u16().ok()?;
+        reader.skip(4).ok()?;
+        self.header.ssrc = reader.u32().ok()?;
+        let mut words = usize::from(first & 0x0F);
+        if first & 0x10 != 0 {
+            reader.skip(words * 4 + 2).ok()?;
+            words += 1 + usize::from(reader.u16().ok()?);
+        }
+        // The cipher asks only for the length, the stream and the number; a list of contributing sources has any length.
+        self.header.csrc.resize(words, 0);
+        if packet.len() < 12 + words * 4 {
+            return None;
+        }
+        self.context.encrypt_rtp_with_header(packet, &self.header).ok()
+    }
 }
 
 /// Opens packets; streams become known only by a packet that could be opened.
@@ -278,13 +309,13 @@ impl Peer {
     /// Seals an RTP packet; `None` before the participant is connected.
     pub fn write_rtp(&mut self, packet: &[u8]) -> Option<Transmit> {
         let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
-        Some(Transmit { to, bytes: sealing.encrypt_rtp(packet).ok()? })
+        Some(Transmit { to, bytes: sealing.seal_rtp(packet)? })
     }
 
     /// Seals a compound RTCP packet; `None` before the participant is connected.
     pub fn write_rtcp(&mut self, compound: &[u8]) -> Option<Transmit> {
         let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
-        Some(Transmit { to, bytes: sealing.encrypt_rtcp(compound).ok()? })
+        Some(Transmit { to, bytes: sealing.context.encrypt_rtcp(compound).ok()? })
     }
 
     /// Repeats what was lost of the handshake; to be asked every [`Peer::POLL`] or so.
@@ -391,19 +422,15 @@ impl Peer {
             return Ok(());
         };
         let state = endpoint.get_connection_state(NOWHERE).ok_or(Error::ErrDtlsTransportNotStarted)?;
-        let profile = match state.srtp_protection_profile() {
-            Offered::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
-            Offered::Srtp_Aead_Aes_256_Gcm => ProtectionProfile::AeadAes256Gcm,
-            Offered::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-            _ => return Err(Error::ErrNoSuchSrtpProfile),
-        };
+        let profile = profile_of(state.srtp_protection_profile())?;
         let mut keys = SrtpConfig { profile, ..SrtpConfig::default() };
         let material =
             state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], keys.keying_material_len())?;
         keys.set_session_keys_from_keying_material(material.as_ref(), false)?;
         let crypto = self.identity.provider.crypto();
         let (key, salt) = (&keys.keys.local_master_key, &keys.keys.local_master_salt);
-        let sealing = Context::new(key, salt, profile, None, None, crypto)?;
+        let context = Context::new(key, salt, profile, None, None, crypto)?;
+        let sealing = Box::new(Sealing { context, header: rtc_rtp::Header::default() });
         let context = opening(&keys, self.identity.provider.as_ref())?;
         let opening = Box::new(Opening { keys, context, known: Vec::new(), tries: 0, tries_since: now });
         self.dtls = Dtls::Done { endpoint, sealing, opening };
@@ -468,6 +495,15 @@ impl Opening {
             self.known.push(ssrc);
         }
         opened.is_ok()
+    }
+}
+
+fn profile_of(agreed: Offered) -> Result<ProtectionProfile, Error> {
+    match agreed {
+        Offered::Srtp_Aead_Aes_128_Gcm => Ok(ProtectionProfile::AeadAes128Gcm),
+        Offered::Srtp_Aead_Aes_256_Gcm => Ok(ProtectionProfile::AeadAes256Gcm),
+        Offered::Srtp_Aes128_Cm_Hmac_Sha1_80 => Ok(ProtectionProfile::Aes128CmHmacSha1_80),
+        _ => Err(Error::ErrNoSuchSrtpProfile),
     }
 }
 

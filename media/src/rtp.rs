@@ -6,6 +6,7 @@ pub mod reception;
 pub mod rewriter;
 pub mod ring;
 pub mod rtcp;
+pub mod witness;
 
 /// Whether sequence number `a` comes after `b`, across the wrap (RFC 3550 appendix A.1).
 pub fn is_newer(a: u16, b: u16) -> bool {

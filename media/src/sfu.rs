@@ -9,13 +9,17 @@
 //! |---|---|
 //! | `member` | one participant: transport, tracks, slots |
 //! | `forward` | from a publisher's packet to the subscribers' |
-//! | `binding` | which track is in which slot, which layer, who speaks |
+//! | `binding` | which track is in which slot, who speaks |
+//! | [`stress`] | what is sent less of when there is too much to do |
+//! | `plan` | which layer of it is sent, as the receiver's path carries it |
 //! | `feedback` | RTCP in both directions, and what is due when |
 
 mod binding;
 mod feedback;
 mod forward;
 mod member;
+mod plan;
+pub mod stress;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -117,6 +121,8 @@ pub enum Event {
     Slots(MemberId, Vec<(String, Option<TrackKey>)>),
     /// Who speaks, the loudest first.
     Speakers(RoomKey, Vec<MemberId>),
+    /// A track in a slot of a participant is not sent because their path does not carry even the least of it, or is again.
+    Paused(MemberId, TrackKey, bool),
     /// The highest layer of a track that anybody watches, counted from 0; `None` when nobody does.
     Wanted(MemberId, TrackKey, Option<usize>),
 }
@@ -147,8 +153,25 @@ pub struct Counts {
     pub asked_again: u64,
     /// Keyframes publishers were asked for.
     pub keyframes_asked: u64,
+    /// Packets subscribers asked for again, whether or not they got them.
+    pub nacked: u64,
+    /// Keyframes subscribers asked for.
+    pub keyframes_wished: u64,
+    /// Packets that were sent to see what a path carries.
+    pub probes: u64,
     /// Datagrams from addresses nobody vouched for.
     pub unknown: u64,
+}
+
+/// How participants do at a moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Survey {
+    /// Tracks in slots that are paused because a path does not carry them.
+    pub paused: usize,
+    /// What paths are believed to carry, bits a second, of those that say something.
+    pub estimates_bps: Vec<u64>,
+    /// Shares of packets that were lost lately on those paths.
+    pub losses: Vec<f64>,
 }
 
 /// See the [module documentation](self).
@@ -164,6 +187,7 @@ pub struct Sfu {
     random: u64,
     packet: Vec<u8>,
     polled: Option<Instant>,
+    faces_max: usize,
     /// When the shard's NTP time began; only differences of it mean anything.
     epoch: Instant,
 }
@@ -189,6 +213,7 @@ impl Sfu {
             random: seed | 1,
             packet: Vec::with_capacity(crate::rtp::packet::PACKET_BYTES_MAX),
             polled: None,
+            faces_max: usize::MAX,
             epoch: now,
         }
     }
@@ -201,6 +226,28 @@ impl Sfu {
     /// Participants and rooms there are.
     pub fn len(&self) -> (usize, usize) {
         (self.members.len(), self.rooms.len())
+    }
+
+    /// How participants do.
+    pub fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        for (_, member) in &self.members {
+            survey.paused += member.slots.iter().filter(|slot| slot.paused_at.is_some()).count();
+            if let Some(estimate) = member.estimator.estimate_bps() {
+                survey.estimates_bps.push(estimate);
+                survey.losses.push(member.estimator.loss());
+            }
+        }
+        survey
+    }
+
+    /// From now on nobody is sent more faces than this.
+    pub fn limit_faces(&mut self, faces_max: usize) {
+        if std::mem::replace(&mut self.faces_max, faces_max) != faces_max {
+            for room in self.rooms.values_mut() {
+                room.stale = true;
+            }
+        }
     }
 
     /// Whether nobody is here.
@@ -220,7 +267,7 @@ impl Sfu {
         let id = MemberId { index, generation: self.generation };
         let local = Credentials::generate(&id.token()).map_err(|_| SfuError::Random)?;
         let peer = Peer::new(self.identity.clone(), local, offer.fingerprint, now);
-        let mut member = Member::new(id, room, peer, offer);
+        let mut member = Member::new(id, room, peer, offer, now);
         self.open_slots(&mut member, offer);
         let answer = self.answer(&mut member, offer);
         self.members.insert(member);

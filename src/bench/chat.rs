@@ -144,17 +144,7 @@ impl ChatBench {
             for line in lines {
                 let counts = self.strict || line.promised == "0";
                 is_good &= line.kept.unwrap_or(true) || !counts;
-                let text = match self.markdown {
-                    true => line.row(),
-                    false => {
-                        let promised = match line.promised.as_str() {
-                            "" => String::new(),
-                            promised => format!("  (promised: {promised})"),
-                        };
-                        format!("{}: {}{promised}", line.what, line.seen)
-                    }
-                };
-                println(&text)?;
+                line.tell(self.markdown)?;
             }
         }
         Ok(is_good)
@@ -384,12 +374,6 @@ fn losses(title: &str, swarm: &Swarm, expected: u64, heard: u64) -> Line {
     }
     let is_good = lost + repeats + holes + ended == 0 && refusals.is_empty();
     Line::promised(format!("{title}: losses, repeats"), "0", seen, is_good)
-}
-
-fn println(text: &str) -> Result<(), BenchError> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(BenchError::because)
 }
 
 impl Place {

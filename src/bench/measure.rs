@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::BenchError;
+
 /// Times of one kind, in microseconds.
 #[derive(Debug, Default)]
 pub struct Times {
@@ -136,6 +138,18 @@ impl Line {
         kept: bool,
     ) -> Line {
         Line { what: what.into(), promised: promised.into(), seen: seen.into(), kept: Some(kept) }
+    }
+
+    /// Prints it: as a sentence, or as a row of a table in Markdown.
+    pub fn tell(&self, markdown: bool) -> Result<(), BenchError> {
+        use std::io::Write as _;
+        let text = match (markdown, self.promised.as_str()) {
+            (true, _) => self.row(),
+            (false, "") => format!("{}: {}", self.what, self.seen),
+            (false, promised) => format!("{}: {}  (promised: {promised})", self.what, self.seen),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(BenchError::because)
     }
 
     /// A row of a table in Markdown.

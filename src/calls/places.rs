@@ -91,7 +91,7 @@ impl Inner {
     /// Makes a room that this node was given.
     pub(super) fn open(&self, kept: Kept) -> Result<(), Refusal> {
         let mut rooms = self.lock();
-        if rooms.rooms.len() >= ROOMS_MAX {
+        if rooms.rooms.len() >= ROOMS_MAX || self.media.is_overloaded() {
             return Err(Code::Overloaded.into());
         }
         let Kept { id, owner, title, participants_max, .. } = kept;

@@ -3,98 +3,49 @@
 use super::*;
 use crate::stun;
 
-/// A whole client: a full ICE agent's requests, the DTLS client, and SRTP.
+/// A client at an address.
 pub(crate) struct Client {
-    identity: Arc<Identity>,
-    dtls: Endpoint,
-    srtp: Option<(Context, Context)>,
+    client: client::Client,
     pub(crate) address: SocketAddr,
 }
 
 impl Client {
     pub(crate) fn new(address: &str, server: Fingerprint) -> Client {
         let identity = Arc::new(Identity::generate().unwrap());
-        let verify = move |certificates: &[Vec<u8>], _: &[_]| {
-            if fingerprint(&certificates[0]) == server {
-                Ok(())
-            } else {
-                Err(Error::ErrNoMatchingCertificateFingerprint)
-            }
-        };
-        let mut dtls = Endpoint::new(NOWHERE, TransportProtocol::UDP, None);
-        let config = ConfigBuilder::default()
-            .with_crypto_provider(identity.provider.clone())
-            .with_certificates(vec![identity.certificate.clone()])
-            .with_srtp_protection_profiles(vec![
-                Offered::Srtp_Aes128_Cm_Hmac_Sha1_80,
-                Offered::Srtp_Aead_Aes_128_Gcm,
-            ])
-            .with_insecure_skip_verify(true)
-            .with_verify_peer_certificate(Some(Arc::new(verify)))
-            .with_extended_master_secret(ExtendedMasterSecretType::Require)
-            .build(true, None)
-            .unwrap();
-        dtls.connect(crate::rtp::beginning(), NOWHERE, Arc::new(config), None).unwrap();
-        Client { identity, dtls, srtp: None, address: address.parse().unwrap() }
+        let client = client::Client::new(identity, server, crate::rtp::beginning()).unwrap();
+        Client { client, address: address.parse().unwrap() }
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        self.identity.fingerprint()
+        self.client.fingerprint()
     }
 
     pub(crate) fn binding(&self, server: &Credentials, password: &str) -> Vec<u8> {
-        stun::request([1; 12], &server.ufrag, "client", password.as_bytes(), true)
+        self.client.binding(server, password, [1; 12])
     }
 
-    /// Datagrams of the handshake that wait to be sent.
     pub(crate) fn outgoing(&mut self) -> Vec<BytesMut> {
-        std::iter::from_fn(|| self.dtls.poll_transmit().map(|message| message.message)).collect()
+        self.client.outgoing()
     }
 
     pub(crate) fn hear(&mut self, datagram: &[u8]) {
-        for event in self
-            .dtls
-            .read(crate::rtp::beginning(), NOWHERE, None, BytesMut::from(datagram))
-            .unwrap_or_default()
-        {
-            if matches!(event, EndpointEvent::HandshakeComplete) {
-                let state = self.dtls.get_connection_state(NOWHERE).unwrap();
-                let profile = match state.srtp_protection_profile() {
-                    Offered::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
-                    other => panic!("the server chose {other:?}, though the client has GCM"),
-                };
-                let mut keys = SrtpConfig { profile, ..SrtpConfig::default() };
-                let material = state
-                    .export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], keys.keying_material_len())
-                    .unwrap();
-                keys.set_session_keys_from_keying_material(material.as_ref(), true).unwrap();
-                let crypto = self.identity.provider.crypto();
-                let (key, salt) = (&keys.keys.local_master_key, &keys.keys.local_master_salt);
-                let sealing = Context::new(key, salt, profile, None, None, crypto).unwrap();
-                self.srtp = Some((sealing, opening(&keys, self.identity.provider.as_ref()).unwrap()));
-            }
-        }
+        self.client.hear(datagram, crate::rtp::beginning());
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.srtp.is_some()
+        self.client.is_connected()
     }
 
     pub(crate) fn seal(&mut self, packet: &[u8]) -> BytesMut {
-        self.srtp.as_mut().unwrap().0.encrypt_rtp(packet).unwrap()
+        self.client.seal(packet).unwrap()
     }
 
     pub(crate) fn seal_rtcp(&mut self, compound: &[u8]) -> BytesMut {
-        self.srtp.as_mut().unwrap().0.encrypt_rtcp(compound).unwrap()
+        self.client.seal_rtcp(compound).unwrap()
     }
 
     pub(crate) fn open(&mut self, datagram: &[u8]) -> Option<BytesMut> {
-        let (_, opening) = self.srtp.as_mut().unwrap();
-        if crate::rtp::rtcp::is_rtcp(datagram) {
-            opening.decrypt_rtcp(datagram).ok()
-        } else {
-            opening.decrypt_rtp(datagram).ok()
-        }
+        self.client.open(datagram)
     }
 }
 
@@ -147,6 +98,11 @@ fn hears(peer: &mut Peer, client: &Client, datagram: &[u8]) -> Input {
 #[test]
 fn packets_go_both_ways_under_gcm() {
     let (mut peer, mut client) = connected();
+    let Dtls::Done { opening, .. } = &peer.dtls else { panic!("connected") };
+    assert!(
+        matches!(opening.keys.profile, ProtectionProfile::AeadAes128Gcm),
+        "though the client prefers another"
+    );
     let sealed = client.seal(&rtp(1, 7));
     assert_eq!(hears(&mut peer, &client, &sealed), Input::Rtp(BytesMut::from(rtp(1, 7).as_slice())));
     let sent = peer.write_rtp(&rtp(5, 9)).unwrap();

@@ -58,8 +58,12 @@ pub struct Vp8 {
     pub tl0: Option<u8>,
     /// Temporal layer.
     pub temporal: Option<u8>,
+    /// Whether a picture of a higher temporal layer needs none of its own layer before it.
+    pub is_sync: bool,
     /// Counts keyframes, of 5 bits.
     pub key_idx: Option<u8>,
+    /// Whether the packet begins a picture.
+    pub begins_picture: bool,
     /// Whether the packet begins a keyframe.
     pub begins_keyframe: bool,
     picture_id_at: usize,
@@ -78,7 +82,9 @@ impl Vp8 {
             is_long: false,
             tl0: None,
             temporal: None,
+            is_sync: false,
             key_idx: None,
+            begins_picture: false,
             begins_keyframe: false,
             picture_id_at: 0,
             tl0_at: 0,
@@ -104,11 +110,12 @@ impl Vp8 {
                 vp8.key_idx_at = at(&reader);
                 let byte = reader.u8().ok()?;
                 vp8.temporal = (has & 0x20 != 0).then_some(byte >> 6);
+                vp8.is_sync = has & 0x20 != 0 && byte & 0x20 != 0;
                 vp8.key_idx = (has & 0x10 != 0).then_some(byte & 0x1F);
             }
         }
-        let begins = first & 0x10 != 0 && first & 0x07 == 0;
-        vp8.begins_keyframe = begins && reader.peek().is_some_and(|byte| byte & 1 == 0);
+        vp8.begins_picture = first & 0x10 != 0 && first & 0x07 == 0;
+        vp8.begins_keyframe = vp8.begins_picture && reader.peek().is_some_and(|byte| byte & 1 == 0);
         Some(vp8)
     }
 

@@ -10,7 +10,9 @@ use super::payload::Vp8;
 /// Packets a subscriber may ask for again: as many as a [`Ring`](super::ring::Ring) keeps.
 const SENT_LEN: usize = super::ring::Ring::LEN;
 /// Places at which packets were left out; late packets from before the oldest are dropped.
-const RANGES_MAX: usize = 8;
+const RANGES_MAX: usize = 16;
+/// Sources whose packets may still be asked for again.
+const EPOCHS_MAX: usize = 8;
 /// Out of the sequence further back than this is no late packet but a source that began anew.
 const LATE_MAX: u16 = 1_000;
 
@@ -52,9 +54,19 @@ pub struct Sent {
     pub source_sequence: u16,
     /// How it was changed.
     pub shift: Shift,
-    /// When it was sent again last.
-    repeated: Option<Instant>,
+}
+
+/// What is remembered of it; there are some five hundred for each slot.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    sequence: u16,
+    source_sequence: u16,
+    /// Pictures that had been left out of its source before it.
+    pictures_out: u16,
+    epoch: u8,
     repeats: u8,
+    /// When it was sent again last, in milliseconds since the stream began.
+    repeated_ms: u32,
 }
 
 impl Sent {
@@ -82,8 +94,22 @@ struct Current {
     source: SourceId,
     highest: u16,
     shift: Shift,
-    /// From which number of the source on how much is added; oldest first.
-    ranges: VecDeque<(u16, u16)>,
+    /// From which number of the source on how much is added, and how many of its pictures were left out; oldest first.
+    ranges: VecDeque<Range>,
+    picture_out: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    from: u16,
+    add: u16,
+    pictures_out: u16,
+}
+
+impl Range {
+    fn shift(self, of: Shift) -> Shift {
+        Shift { picture_id: of.picture_id.wrapping_sub(self.pictures_out), ..of }
+    }
 }
 
 /// See the [module documentation](self).
@@ -97,7 +123,12 @@ pub struct Rewriter {
     last_picture_id: u16,
     last_tl0: u8,
     last_key_idx: u8,
-    sent: Vec<Option<Sent>>,
+    began: Option<Instant>,
+    sent: Vec<Option<Memory>>,
+    /// The last sources, and how they were changed; the newest is `epoch`.
+    epochs: VecDeque<(SourceId, Shift)>,
+    epoch: u8,
+    remembers: bool,
 }
 
 impl Rewriter {
@@ -113,8 +144,17 @@ impl Rewriter {
             last_picture_id: 0,
             last_tl0: 0,
             last_key_idx: 0,
+            began: None,
             sent: Vec::new(),
+            epochs: VecDeque::new(),
+            epoch: 0,
+            remembers: true,
         }
+    }
+
+    /// The same for what nobody asks for again: sound.
+    pub fn without_memory(self) -> Rewriter {
+        Rewriter { remembers: false, ..self }
     }
 
     /// Whose packets are forwarded.
@@ -145,63 +185,67 @@ impl Rewriter {
         }
         let current = self.current.as_mut()?;
         let late = goes_on && !is_newer(sequence, current.highest);
-        let add = if late {
-            let range = current.ranges.iter().rev().find(|(from, _)| !is_newer(*from, sequence));
-            range.map(|(_, add)| *add)?
+        let range = if late {
+            *current.ranges.iter().rev().find(|range| !is_newer(range.from, sequence))?
         } else {
             current.highest = sequence;
-            current.ranges.back().map(|(_, add)| *add)?
+            *current.ranges.back()?
         };
-        let out = sequence.wrapping_add(add);
+        let (out, shift) = (sequence.wrapping_add(range.add), range.shift(current.shift));
         if !late {
             self.next_sequence = out.wrapping_add(1);
-            self.last_timestamp = current.shift.timestamp(timestamp);
+            self.last_timestamp = shift.timestamp(timestamp);
             self.last_at = Some(now);
             if let Some(vp8) = vp8 {
-                let shift = current.shift;
                 self.last_picture_id = vp8.picture_id.unwrap_or(0).wrapping_add(shift.picture_id) & 0x7FFF;
                 self.last_tl0 = vp8.tl0.unwrap_or(0).wrapping_add(shift.tl0);
                 self.last_key_idx = vp8.key_idx.unwrap_or(0).wrapping_add(shift.key_idx) & 0x1F;
             }
         }
-        let sent = Sent {
+        self.began.get_or_insert(now);
+        self.remember(Memory {
             sequence: out,
-            source,
             source_sequence: sequence,
-            shift: current.shift,
-            repeated: None,
+            pictures_out: range.pictures_out,
+            epoch: self.epoch,
             repeats: 0,
-        };
-        self.remember(sent);
-        Some(sent)
+            repeated_ms: 0,
+        });
+        Some(Sent { sequence: out, source, source_sequence: sequence, shift })
     }
 
-    /// Leaves out a packet of the present source, so that its absence does not look like a loss.
-    pub fn leave_out(&mut self, source: SourceId, sequence: u16) {
+    /// Whether this packet comes after everything of the present source.
+    pub fn is_next(&self, source: SourceId, sequence: u16) -> bool {
+        self.current.as_ref().is_some_and(|it| it.source == source && is_newer(sequence, it.highest))
+    }
+
+    /// Leaves out a packet of the present source, so that its absence does not look like a loss. `picture` is the number of its picture,
+    /// of which nothing is sent.
+    pub fn leave_out(&mut self, source: SourceId, sequence: u16, picture: Option<u16>) {
         let Some(current) = self.current.as_mut().filter(|current| current.source == source) else { return };
         if !is_newer(sequence, current.highest) {
             return;
         }
         // What was lost between keeps its number, in case it comes late.
-        let add = current.ranges.back().map_or(0, |(_, add)| *add);
-        self.next_sequence = sequence.wrapping_add(add);
+        let Some(last) = current.ranges.back().copied() else { return };
+        self.next_sequence = sequence.wrapping_add(last.add);
         current.highest = sequence;
-        current.ranges.push_back((sequence.wrapping_add(1), add.wrapping_sub(1)));
-        if current.ranges.len() > RANGES_MAX {
-            current.ranges.pop_front();
-        }
+        let is_new = picture.is_some() && current.picture_out != picture;
+        current.picture_out = picture;
+        let pictures_out = last.pictures_out.wrapping_add(u16::from(is_new));
+        let range = Range { from: sequence.wrapping_add(1), add: last.add.wrapping_sub(1), pictures_out };
+        current.push(range, sequence);
     }
 
     /// A packet outside of every source: padding. Its number, and the timestamp it repeats.
     pub fn pad(&mut self) -> (u16, u32) {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.wrapping_add(1);
-        if let Some(current) = &mut self.current {
-            let add = current.ranges.back().map_or(0, |(_, add)| *add);
-            current.ranges.push_back((current.highest.wrapping_add(1), add.wrapping_add(1)));
-            if current.ranges.len() > RANGES_MAX {
-                current.ranges.pop_front();
-            }
+        if let Some(current) = &mut self.current
+            && let Some(last) = current.ranges.back().copied()
+        {
+            let from = current.highest.wrapping_add(1);
+            current.push(Range { from, add: last.add.wrapping_add(1), ..last }, from);
         }
         (sequence, self.last_timestamp)
     }
@@ -215,15 +259,33 @@ impl Rewriter {
     /// times already.
     pub fn again(&mut self, sequence: u16, now: Instant, pause: std::time::Duration) -> Option<Sent> {
         const REPEATS_MAX: u8 = 3;
-        let place = self.sent.get_mut(usize::from(sequence) % SENT_LEN)?.as_mut();
-        let sent = place.filter(|sent| sent.sequence == sequence)?;
-        let recently = sent.repeated.is_some_and(|at| now.saturating_duration_since(at) < pause);
-        if recently || sent.repeats >= REPEATS_MAX {
+        let passed = now.saturating_duration_since(self.began?).as_millis();
+        let now_ms = u32::try_from(passed).unwrap_or(u32::MAX);
+        let memory = self.sent.get_mut(usize::from(sequence) % SENT_LEN)?.as_mut();
+        let memory = memory.filter(|memory| memory.sequence == sequence)?;
+        let recently =
+            memory.repeats > 0 && u128::from(now_ms.saturating_sub(memory.repeated_ms)) < pause.as_millis();
+        if recently || memory.repeats >= REPEATS_MAX {
             return None;
         }
-        sent.repeated = Some(now);
-        sent.repeats += 1;
-        Some(*sent)
+        memory.repeated_ms = now_ms;
+        memory.repeats += 1;
+        let memory = *memory;
+        self.recall(memory)
+    }
+
+    /// What was sent under this number, whether or not it was sent again: to fill a path with.
+    pub fn look_up(&self, sequence: u16) -> Option<Sent> {
+        let memory = (*self.sent.get(usize::from(sequence) % SENT_LEN)?)?;
+        if memory.sequence == sequence { self.recall(memory) } else { None }
+    }
+
+    fn recall(&self, memory: Memory) -> Option<Sent> {
+        let back = usize::from(self.epoch.wrapping_sub(memory.epoch));
+        let (source, shift) = *self.epochs.get(self.epochs.len().checked_sub(back + 1)?)?;
+        let range = Range { from: 0, add: 0, pictures_out: memory.pictures_out };
+        let Memory { sequence, source_sequence, .. } = memory;
+        Some(Sent { sequence, source, source_sequence, shift: range.shift(shift) })
     }
 
     fn begin(&mut self, first: Incoming, now: Instant) {
@@ -246,20 +308,43 @@ impl Rewriter {
             tl0: self.last_tl0.wrapping_add(shift as u8).wrapping_sub(tl0),
             key_idx: self.last_key_idx.wrapping_add(shift as u8).wrapping_sub(key_idx),
         };
+        let add = self.next_sequence.wrapping_sub(first.sequence);
         self.current = Some(Current {
             source: first.source,
             highest: first.sequence,
             shift,
-            ranges: VecDeque::from([(first.sequence, self.next_sequence.wrapping_sub(first.sequence))]),
+            ranges: VecDeque::from([Range { from: first.sequence, add, pictures_out: 0 }]),
+            picture_out: None,
         });
+        self.epoch = self.epoch.wrapping_add(1);
+        self.epochs.push_back((first.source, shift));
+        if self.epochs.len() > EPOCHS_MAX {
+            self.epochs.pop_front();
+        }
     }
 
-    fn remember(&mut self, sent: Sent) {
+    fn remember(&mut self, memory: Memory) {
+        if !self.remembers {
+            return;
+        }
         if self.sent.is_empty() {
             self.sent.resize(SENT_LEN, None);
         }
-        if let Some(place) = self.sent.get_mut(usize::from(sent.sequence) % SENT_LEN) {
-            *place = Some(sent);
+        if let Some(place) = self.sent.get_mut(usize::from(memory.sequence) % SENT_LEN) {
+            *place = Some(memory);
+        }
+    }
+}
+
+impl Current {
+    /// From here on it is another range; where the last began at `at` it held nothing and is replaced.
+    fn push(&mut self, range: Range, at: u16) {
+        match self.ranges.back_mut() {
+            Some(last) if last.from == at => *last = range,
+            _ => self.ranges.push_back(range),
+        }
+        if self.ranges.len() > RANGES_MAX {
+            self.ranges.pop_front();
         }
     }
 }
@@ -323,7 +408,7 @@ mod tests {
                         if begun { expected = expected.wrapping_add(1); }
                     }
                     Step::LeftOut => {
-                        rewriter.leave_out(source, sequence);
+                        rewriter.leave_out(source, sequence, None);
                         sequence = sequence.wrapping_add(1);
                     }
                     Step::Switch(to, at) => {
@@ -379,6 +464,48 @@ mod tests {
             seen.push((sent.sequence, out.picture_id.unwrap(), out.tl0.unwrap(), out.key_idx.unwrap()));
         }
         assert_eq!(seen, [(5, 0, 0, 0), (6, 1, 1, 0), (7, 2, 2, 1), (8, 3, 3, 1)]);
+    }
+
+    #[test]
+    fn pictures_that_are_left_out_are_not_missed() {
+        let payload = |picture: u16, temporal: u8| {
+            let [high, low] = (picture | 0x8000).to_be_bytes();
+            vec![0x90, 0xF0, high, low, (picture / 2) as u8, temporal << 6, 1]
+        };
+        let (mut rewriter, now) = (Rewriter::new(90_000, 5), crate::rtp::beginning());
+        let mut seen = Vec::new();
+        // Every other picture has two packets and is left out.
+        let (mut sequence, mut lost) = (10, Vec::new());
+        for picture in 100..140_u16 {
+            let (temporal, packets) = if picture % 2 == 0 { (0, 1) } else { (1, 2) };
+            for _ in 0..packets {
+                let mut payload = payload(picture, temporal);
+                let vp8 = Vp8::read(&payload);
+                if temporal == 1 {
+                    rewriter.leave_out(1, sequence, Some(picture));
+                } else if picture == 120 {
+                    lost.push((sequence, payload));
+                } else {
+                    let sent =
+                        rewriter.forward(Incoming { source: 1, sequence, timestamp: 1, vp8 }, now).unwrap();
+                    sent.shift.rewrite(vp8.unwrap(), &mut payload);
+                    seen.push((sent.sequence, Vp8::read(&payload).unwrap().picture_id.unwrap()));
+                }
+                sequence += 1;
+                if picture == 124 && temporal == 0 {
+                    let (sequence, mut payload) = lost.pop().unwrap();
+                    let vp8 = Vp8::read(&payload);
+                    let sent =
+                        rewriter.forward(Incoming { source: 1, sequence, timestamp: 1, vp8 }, now).unwrap();
+                    sent.shift.rewrite(vp8.unwrap(), &mut payload);
+                    seen.push((sent.sequence, Vp8::read(&payload).unwrap().picture_id.unwrap()));
+                    assert_eq!(rewriter.look_up(sent.sequence), Some(sent));
+                }
+            }
+        }
+        seen.sort_unstable();
+        let expected: Vec<(u16, u16)> = (0..20).map(|step| (5 + step, step)).collect();
+        assert_eq!(seen, expected);
     }
 
     #[test]

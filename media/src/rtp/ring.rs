@@ -1,8 +1,9 @@
 //! What was received of one layer, kept for a while: one copy for all subscribers.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use super::is_newer;
+use bytes::Bytes;
 
 /// One packet in clear, as the publisher sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,54 +16,92 @@ pub struct Kept {
     pub marker: bool,
     /// Begins a picture that needs none before it.
     pub keyframe: bool,
+    /// When it came.
+    pub at: Instant,
     /// What the codec made.
     pub payload: Bytes,
 }
 
 /// The last packets of one layer by sequence number.
 ///
-/// Of [`Ring::LEN`] packets: more than a second of a layer of 3 Mbit/s, so that a receiver far away still finds what it asks for.
-/// When full the oldest is forgotten.
+/// Of [`Ring::AGE_MAX`] and at most [`Ring::LEN`]: a receiver far away asks several times within that, and later a keyframe is the better
+/// help. When full the oldest is forgotten.
 #[derive(Debug, Default)]
 pub struct Ring {
-    slots: Vec<Option<Kept>>,
-    newest: Option<u16>,
+    /// From `first` on; `None` what has not come.
+    packets: VecDeque<Option<Kept>>,
+    first: u16,
 }
 
 impl Ring {
     /// Packets that are kept.
     pub const LEN: usize = 512;
+    /// For how long.
+    pub const AGE_MAX: Duration = Duration::from_millis(1_200);
 
     /// Keeps a packet; `false` when it was there, or is too old to be kept.
     pub fn put(&mut self, kept: Kept) -> bool {
-        if self.slots.is_empty() {
-            self.slots.resize(Self::LEN, None);
+        let (now, sequence) = (kept.at, kept.sequence);
+        if self.packets.is_empty() {
+            self.first = sequence;
         }
-        let newest = *self.newest.get_or_insert(kept.sequence);
-        if !is_newer(kept.sequence, newest) && usize::from(newest.wrapping_sub(kept.sequence)) >= Self::LEN {
-            return false;
+        let place = usize::from(sequence.wrapping_sub(self.first));
+        if place < 0x8000 {
+            if place >= 2 * Self::LEN {
+                // What is between was never here.
+                self.packets.clear();
+                self.first = sequence;
+            }
+            let place = usize::from(sequence.wrapping_sub(self.first));
+            if place >= self.packets.len() {
+                self.packets.resize(place + 1, None);
+            }
+        } else {
+            let before = usize::from(self.first.wrapping_sub(sequence));
+            if before + self.packets.len() > Self::LEN {
+                return false;
+            }
+            for _ in 0..before {
+                self.packets.push_front(None);
+            }
+            self.first = sequence;
         }
-        if is_newer(kept.sequence, newest) {
-            self.newest = Some(kept.sequence);
+        let place = usize::from(sequence.wrapping_sub(self.first));
+        match self.packets.get_mut(place) {
+            Some(slot) if slot.is_none() => *slot = Some(kept),
+            _ => return false,
         }
-        let Some(slot) = self.slots.get_mut(usize::from(kept.sequence) % Self::LEN) else { return false };
-        if slot.as_ref().is_some_and(|known| known.sequence == kept.sequence) {
-            return false;
-        }
-        *slot = Some(kept);
+        self.forget(now);
         true
     }
 
     /// The packet with this number, if it is still there.
     pub fn get(&self, sequence: u16) -> Option<&Kept> {
-        let kept = self.slots.get(usize::from(sequence) % Self::LEN)?.as_ref()?;
-        let fresh = self.newest.is_some_and(|newest| usize::from(newest.wrapping_sub(sequence)) < Self::LEN);
-        (kept.sequence == sequence && fresh).then_some(kept)
+        self.packets.get(usize::from(sequence.wrapping_sub(self.first)))?.as_ref()
+    }
+
+    /// The packets from this number on, in order, as far as they have come.
+    pub fn from(&self, sequence: u16) -> impl Iterator<Item = &Kept> {
+        let skip = usize::from(sequence.wrapping_sub(self.first));
+        self.packets.iter().skip(skip).flatten()
     }
 
     /// The newest number there is.
     pub fn newest(&self) -> Option<u16> {
-        self.newest
+        let behind = u16::try_from(self.packets.len()).ok()?.checked_sub(1)?;
+        Some(self.first.wrapping_add(behind))
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let is_old = |kept: &Option<Kept>| {
+            kept.as_ref().is_none_or(|kept| now.saturating_duration_since(kept.at) > Self::AGE_MAX)
+        };
+        while self.packets.len() > Self::LEN
+            || self.packets.len() > 1 && self.packets.front().is_some_and(is_old)
+        {
+            self.packets.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
     }
 }
 
@@ -73,7 +112,8 @@ mod tests {
     use super::*;
 
     fn kept(sequence: u16) -> Kept {
-        Kept { sequence, timestamp: 0, marker: false, keyframe: false, payload: Bytes::new() }
+        let at = crate::rtp::beginning();
+        Kept { sequence, timestamp: 0, marker: false, keyframe: false, at, payload: Bytes::new() }
     }
 
     proptest! {
@@ -100,5 +140,18 @@ mod tests {
         assert!(ring.put(kept(65_535)) && ring.put(kept(0)) && !ring.put(kept(65_535)));
         assert!(ring.put(kept(600)));
         assert!(!ring.put(kept(60)));
+    }
+
+    #[test]
+    fn a_quiet_layer_keeps_little() {
+        let (mut ring, start) = (Ring::default(), crate::rtp::beginning());
+        for sequence in 0..100 {
+            let at = start + Duration::from_millis(u64::from(sequence) * 100);
+            assert!(ring.put(Kept { at, ..kept(sequence) }));
+        }
+        assert_eq!((ring.packets.len(), ring.get(87).is_some(), ring.get(86).is_some()), (13, true, false));
+        assert_eq!(ring.from(95).count(), 5);
+        assert!(ring.put(Kept { at: start + Duration::from_secs(60), ..kept(30_000) }));
+        assert_eq!((ring.packets.len(), ring.newest()), (1, Some(30_000)));
     }
 }

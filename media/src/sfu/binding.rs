@@ -39,7 +39,6 @@ struct Candidate {
     codec: crate::rtp::payload::Codec,
     level: f32,
     spoke_at: Option<Instant>,
-    layers: usize,
 }
 
 impl Track {
@@ -109,7 +108,7 @@ impl Sfu {
             }
             self.subscribe(&members);
         }
-        self.choose_layers(&members, now, out);
+        self.plan(&members, now, out);
     }
 
     fn candidates(&self, members: &[u32]) -> Vec<Candidate> {
@@ -126,7 +125,6 @@ impl Sfu {
                 codec: track.codec,
                 level: track.level,
                 spoke_at: track.spoke_at,
-                layers: track.layers.len(),
             }));
         }
         candidates
@@ -137,11 +135,13 @@ impl Sfu {
         let member = self.members.get_mut(index as usize).filter(|member| member.peer.is_connected());
         let Some(member) = member else { return };
         let wants = member.wants.clone();
+        let faces_max = self.faces_max;
         let mut changed = false;
         for kind in [Kind::Audio, Kind::Video] {
             let others =
                 candidates.iter().filter(|candidate| candidate.kind == kind && candidate.member != index);
             let room = member.slots.iter().filter(|slot| slot.kind == kind).count();
+            let room = if kind == Kind::Video { room.min(faces_max) } else { room };
             let chosen: Vec<(&Candidate, u16)> = match (&wants, kind) {
                 (Some(wants), Kind::Video) => wants
                     .iter()
@@ -177,7 +177,6 @@ impl Sfu {
                     }
                 };
                 slot.height = height;
-                slot.target = layer_for(height, candidate.layers);
             }
         }
         if changed {
@@ -210,38 +209,6 @@ impl Sfu {
             }
         }
     }
-
-    /// For each slot of pictures: the layer that fits and is there; for each layer: whether a keyframe is needed.
-    fn choose_layers(&mut self, members: &[u32], now: Instant, out: &mut Out) {
-        for index in members {
-            let Some(publisher) = self.members.get_mut(*index as usize) else { continue };
-            let publisher_id = publisher.id;
-            let mut tracks = std::mem::take(&mut publisher.tracks);
-            for track in tracks.iter_mut().filter(|track| track.source.kind() == Kind::Video) {
-                let mut wanted = None;
-                for (subscriber, at) in &track.subscribers {
-                    let slot =
-                        self.members.get_mut(*subscriber as usize).and_then(|it| it.slots.get_mut(*at));
-                    let Some(slot) = slot else { continue };
-                    let fitting = layer_for(slot.height, track.layers.len());
-                    wanted = wanted.max(Some(fitting));
-                    slot.target = track.available(fitting, now);
-                    let target = super::member::source_id(track.key, slot.target);
-                    let waits = slot.starving || slot.rewriter.source() != Some(target);
-                    if let (true, Some(layer)) = (waits, track.layers.get_mut(slot.target)) {
-                        layer.keyframe_wanted = true;
-                    }
-                }
-                if track.wanted != Some(wanted) {
-                    track.wanted = Some(wanted);
-                    out.events.push(Event::Wanted(publisher_id, track.key, wanted));
-                }
-            }
-            if let Some(publisher) = self.members.get_mut(*index as usize) {
-                publisher.tracks = tracks;
-            }
-        }
-    }
 }
 
 impl Slot {
@@ -249,11 +216,12 @@ impl Slot {
         self.bound = None;
         self.rewriter.release();
         self.starving = false;
+        self.paused_at = None;
     }
 }
 
 /// The lowest layer that is not smaller than what is shown.
-fn layer_for(height: u16, layers: usize) -> usize {
+pub(super) fn layer_for(height: u16, layers: usize) -> usize {
     let highest = layers.saturating_sub(1);
     let fits = |layer: &usize| FULL_HEIGHT >> (highest - layer) >= height;
     (0..layers).find(fits).unwrap_or(highest)

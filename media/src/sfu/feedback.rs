@@ -28,9 +28,29 @@ impl Sfu {
                     let Some(member) = self.members.get_mut(from as usize) else { return };
                     member.hear_report(ssrc, ntp, timestamp, epoch, now);
                 }
-                Rtcp::Nack { ssrc, sequences } => self.repeat(from, ssrc, &sequences, now, out),
-                Rtcp::KeyframeRequest { ssrc } => self.want_keyframe(from, ssrc),
-                Rtcp::Reception(_) | Rtcp::Remb { .. } | Rtcp::Feedback(_) | Rtcp::Goodbye { .. } => {}
+                Rtcp::Nack { ssrc, sequences } => {
+                    self.counts.nacked += sequences.len() as u64;
+                    self.repeat(from, ssrc, &sequences, now, out);
+                }
+                Rtcp::KeyframeRequest { ssrc } => {
+                    self.counts.keyframes_wished += 1;
+                    self.want_keyframe(from, ssrc);
+                }
+                Rtcp::Feedback(feedback) => {
+                    let Some(member) = self.members.get_mut(from as usize) else { return };
+                    member.estimator.hear(&feedback, now);
+                }
+                Rtcp::Remb { bitrate_bps } => {
+                    let Some(member) = self.members.get_mut(from as usize) else { return };
+                    member.estimator.hear_remb(bitrate_bps);
+                }
+                Rtcp::Reception(report) => {
+                    let Some(member) = self.members.get_mut(from as usize) else { return };
+                    if member.slots.iter().any(|slot| slot.kind == Kind::Video && slot.ssrc == report.ssrc) {
+                        member.estimator.hear_loss(report.fraction_lost, now);
+                    }
+                }
+                Rtcp::Goodbye { .. } => {}
             }
         }
     }

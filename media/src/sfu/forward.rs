@@ -9,19 +9,22 @@ use super::{Member, Out, Sfu};
 use crate::rtp::packet::{Header, Packet};
 use crate::rtp::payload::{Codec, Vp8};
 use crate::rtp::reception::Stream;
-use crate::rtp::rewriter::{Incoming, Sent};
+use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
 use crate::sdp::{Extension, Section};
 
 /// A packet that is asked for again within this was asked for twice, not lost twice.
 const REPEAT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a packet has beside its payload: IP, UDP, header, extension, seal.
+const HEADER_BYTES: usize = 68;
+
 /// What came, once it is known where it belongs.
-struct Arrived {
-    codec: Codec,
-    stream: StreamOf,
-    kept: Kept,
-    subscribers: Vec<(u32, usize)>,
+pub(super) struct Arrived {
+    pub(super) codec: Codec,
+    pub(super) stream: StreamOf,
+    pub(super) kept: Kept,
+    pub(super) subscribers: Vec<(u32, usize)>,
 }
 
 impl Sfu {
@@ -30,34 +33,16 @@ impl Sfu {
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.payload.len() as u64;
         let Some(member) = self.members.get_mut(from as usize) else { return };
-        let Some(Arrived { codec, stream, kept, subscribers }) = member.arrive(&packet, bytes, now) else {
-            return;
-        };
+        if let Some(arrived) = member.arrive(&packet, bytes, now) {
+            self.deliver(from, arrived, now, out);
+        }
+    }
+
+    /// Sends what came to all who have it in a slot.
+    pub(super) fn deliver(&mut self, from: u32, arrived: Arrived, now: Instant, out: &mut Out) {
+        let Arrived { codec, stream, kept, subscribers } = arrived;
         for (to, at) in &subscribers {
-            let Some(subscriber) = self.members.get_mut(*to as usize) else { continue };
-            let Some(slot) = subscriber.slots.get_mut(*at) else { continue };
-            let Some(sent) = slot.choose(stream, codec, &kept, now) else { continue };
-            let Some((payload_type, _)) = slot.format(codec) else { continue };
-            let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
-            slot.packets = slot.packets.wrapping_add(1);
-            slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
-            let number = subscriber.transport_sequence.to_be_bytes();
-            subscriber.transport_sequence = subscriber.transport_sequence.wrapping_add(1);
-            write(
-                &mut self.packet,
-                &kept,
-                sent,
-                codec,
-                ssrc,
-                payload_type,
-                None,
-                transport_cc.map(|id| (id, number)),
-            );
-            if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
-                self.counts.packets_out += 1;
-                self.counts.bytes_out += kept.payload.len() as u64;
-                out.transmits.push(transmit);
-            }
+            self.send(*to, *at, stream, codec, &kept, now, out);
         }
         let track = self.members.get_mut(from as usize).and_then(|member| member.track(stream.track));
         if let Some(track) = track {
@@ -65,45 +50,84 @@ impl Sfu {
         }
     }
 
+    /// Sends a packet on a slot, if it is one for it.
+    #[expect(clippy::too_many_arguments, reason = "one packet and one place, on the hot path")]
+    pub(super) fn send(
+        &mut self,
+        to: u32,
+        at: usize,
+        stream: StreamOf,
+        codec: Codec,
+        kept: &Kept,
+        now: Instant,
+        out: &mut Out,
+    ) {
+        let Some(subscriber) = self.members.get_mut(to as usize) else { return };
+        let Some(slot) = subscriber.slots.get_mut(at) else { return };
+        let Some(sent) = slot.choose(stream, codec, kept, now) else { return };
+        let Some((payload_type, _)) = slot.format(codec) else { return };
+        let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
+        slot.packets = slot.packets.wrapping_add(1);
+        slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
+        let number = transport_cc
+            .map(|id| (id, subscriber.estimator.send(kept.payload.len() + HEADER_BYTES, now).to_be_bytes()));
+        write(&mut self.packet, kept, sent, codec, ssrc, payload_type, None, number);
+        if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
+            self.counts.packets_out += 1;
+            self.counts.bytes_out += kept.payload.len() as u64;
+            out.transmits.push(transmit);
+        }
+    }
+
     /// A subscriber asks for packets again.
     pub(super) fn repeat(&mut self, to: u32, ssrc: u32, sequences: &[u16], now: Instant, out: &mut Out) {
         for sequence in sequences {
-            let Some(subscriber) = self.members.get_mut(to as usize) else { return };
-            let Some(slot) = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc) else { return };
-            let Some((publisher, key)) = slot.bound else { return };
-            let Some(sent) = slot.rewriter.again(*sequence, now, REPEAT_PAUSE) else { continue };
-            if sent.source >> 2 != key {
-                continue;
-            }
-            let track = self.members.get_mut(publisher as usize).and_then(|member| member.track(key));
-            let Some(track) = track else { return };
-            let layer = track.layers.get((sent.source & 3) as usize);
-            let Some(kept) = layer.and_then(|layer| layer.ring.get(sent.source_sequence)).cloned() else {
-                continue;
-            };
-            let codec = track.codec;
-            let Some(subscriber) = self.members.get_mut(to as usize) else { return };
-            let Some(slot) = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc) else { return };
-            let Some((payload_type, rtx)) = slot.format(codec) else { return };
-            // On a stream of its own, or as it was when the client knows none (RFC 4588).
-            let (ssrc, payload_type, original, sent) = match rtx {
-                Some(rtx) => {
-                    let sequence = slot.rtx_sequence;
-                    slot.rtx_sequence = sequence.wrapping_add(1);
-                    (slot.rtx_ssrc, rtx, Some(sent.sequence), sent.numbered(sequence))
-                }
-                None => (slot.ssrc, payload_type, None, sent),
-            };
-            let transport_cc = slot.transport_cc;
-            let number = subscriber.transport_sequence.to_be_bytes();
-            subscriber.transport_sequence = subscriber.transport_sequence.wrapping_add(1);
-            let number = transport_cc.map(|id| (id, number));
-            write(&mut self.packet, &kept, sent, codec, ssrc, payload_type, original, number);
-            if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
+            if self.send_again(to, ssrc, *sequence, Some(REPEAT_PAUSE), now, out).is_some() {
                 self.counts.repeated += 1;
-                out.transmits.push(transmit);
             }
         }
+    }
+
+    /// Sends a packet once more, as a retransmission; its bytes. With a `pause` it is what was asked for, and not too often; without one
+    /// it is to fill the path.
+    pub(super) fn send_again(
+        &mut self,
+        to: u32,
+        ssrc: u32,
+        sequence: u16,
+        pause: Option<Duration>,
+        now: Instant,
+        out: &mut Out,
+    ) -> Option<usize> {
+        let subscriber = self.members.get_mut(to as usize)?;
+        let slot = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc)?;
+        let (publisher, key) = slot.bound?;
+        let sent = match pause {
+            Some(pause) => slot.rewriter.again(sequence, now, pause)?,
+            None => slot.rewriter.look_up(sequence)?,
+        };
+        if sent.source >> 2 != key {
+            return None;
+        }
+        let track = self.members.get(publisher as usize).and_then(|member| member.track_of(key))?;
+        let layer = track.layers.get((sent.source & 3) as usize)?;
+        let kept = layer.ring.get(sent.source_sequence)?.clone();
+        let codec = track.codec;
+        let subscriber = self.members.get_mut(to as usize)?;
+        let slot = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc)?;
+        // On a stream of its own (RFC 4588), and not at all to a client that knows none: under its old number it would be sealed a second
+        // time with the same nonce, which AES-GCM does not forgive (RFC 7714 section 10).
+        let (_, rtx) = slot.format(codec)?;
+        let rtx = rtx?;
+        let repeat = slot.rtx_sequence;
+        slot.rtx_sequence = repeat.wrapping_add(1);
+        let (ssrc, transport_cc) = (slot.rtx_ssrc, slot.transport_cc);
+        let bytes = kept.payload.len() + HEADER_BYTES;
+        let number = transport_cc.map(|id| (id, subscriber.estimator.send(bytes, now).to_be_bytes()));
+        let original = Some(sent.sequence);
+        write(&mut self.packet, &kept, sent.numbered(repeat), codec, ssrc, rtx, original, number);
+        out.transmits.push(subscriber.peer.write_rtp(&self.packet)?);
+        Some(bytes)
     }
 }
 
@@ -170,14 +194,17 @@ impl Member {
         let layer = track.layers.get_mut(stream.layer)?;
         let reception = layer.reception.get_or_insert_with(|| Stream::new(codec.clock_rate(), sequence, now));
         reception.receive(sequence, packet.timestamp, now);
-        layer.heard_at = Some(now);
         let kept = Kept {
             sequence,
             timestamp: packet.timestamp,
             marker: packet.marker,
             keyframe: codec.begins_keyframe(&payload),
+            at: now,
             payload,
         };
+        let temporal =
+            if codec == Codec::Vp8 { Vp8::read(&kept.payload).and_then(|vp8| vp8.temporal) } else { None };
+        layer.hear(&kept, temporal, now);
         if !layer.ring.put(kept.clone()) || track.muted {
             return None;
         }
@@ -201,7 +228,7 @@ impl Member {
     }
 
     /// By its SSRC when it is known, else by the names it carries.
-    fn stream_of(&mut self, packet: &Packet<'_>) -> Option<StreamOf> {
+    pub(super) fn stream_of(&mut self, packet: &Packet<'_>) -> Option<StreamOf> {
         if let Some(stream) = self.streams.get(&packet.ssrc) {
             return Some(*stream);
         }
@@ -245,17 +272,52 @@ impl Member {
 
 impl Slot {
     /// Whether this packet is sent, and as what: of the present layer always, of the wanted one from a keyframe on.
-    fn choose(&mut self, stream: StreamOf, codec: Codec, kept: &Kept, now: Instant) -> Option<Sent> {
+    pub(super) fn choose(
+        &mut self,
+        stream: StreamOf,
+        codec: Codec,
+        kept: &Kept,
+        now: Instant,
+    ) -> Option<Sent> {
+        if self.paused_at.is_some() {
+            return None;
+        }
         let (source, present) = (source_id(stream.track, stream.layer), self.rewriter.source());
+        let vp8 = if codec == Codec::Vp8 { Vp8::read(&kept.payload) } else { None };
         if present != Some(source) {
             // Late packets of the layer before have nothing to tell any more.
             if stream.layer != self.target || !kept.keyframe {
                 return None;
             }
             self.starving = false;
+            self.temporal_now = self.temporal;
+        } else if let Some(vp8) = &vp8
+            && self.leaves_out(vp8, source, kept)
+        {
+            return None;
         }
-        let vp8 = if codec == Codec::Vp8 { Vp8::read(&kept.payload) } else { None };
         let incoming = Incoming { source, sequence: kept.sequence, timestamp: kept.timestamp, vp8 };
         self.rewriter.forward(incoming, now)
+    }
+
+    /// Pictures above the temporal layer that is sent are left out. Less is sent from any picture on, more from one that needs none of its
+    /// layer before it.
+    fn leaves_out(&mut self, vp8: &Vp8, source: SourceId, kept: &Kept) -> bool {
+        let Some(temporal) = vp8.temporal else { return false };
+        if !self.rewriter.is_next(source, kept.sequence) {
+            return false;
+        }
+        if vp8.begins_picture {
+            let rises = self.temporal > self.temporal_now
+                && (kept.keyframe || vp8.is_sync && temporal > self.temporal_now);
+            if rises || self.temporal < self.temporal_now {
+                self.temporal_now = self.temporal;
+            }
+        }
+        if temporal <= self.temporal_now {
+            return false;
+        }
+        self.rewriter.leave_out(source, kept.sequence, vp8.picture_id);
+        true
     }
 }

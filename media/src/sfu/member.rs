@@ -5,15 +5,23 @@ use std::time::{Duration, Instant};
 
 use super::binding::{SILENCE, Want};
 use super::{MemberId, RoomKey, Source, TrackKey};
+use crate::bandwidth::Estimator;
 use crate::peer::{Credentials, Peer};
 use crate::rtp::payload::Codec;
 use crate::rtp::reception::{Arrivals, Stream};
 use crate::rtp::rewriter::{Rewriter, SourceId};
-use crate::rtp::ring::Ring;
+use crate::rtp::ring::{Kept, Ring};
 use crate::sdp::{self, Extension, Kind, Offer, Section};
 
-/// A layer that nothing came of for so long is not there.
-const SILENT_AFTER: Duration = Duration::from_millis(500);
+/// A layer that nothing came of for so long is not there, and after that not before it came for [`BACK_AFTER`].
+const SILENT_AFTER: Duration = Duration::from_millis(250);
+const BACK_AFTER: Duration = Duration::from_millis(300);
+/// A keyframe that passed within this, and so many packets since, is sent to who comes later.
+const KEYFRAME_AGE_MAX: Duration = Duration::from_millis(400);
+const KEYFRAME_PACKETS_MAX: usize = 96;
+/// What a layer costs is measured over this, and not over a pause.
+const RATE_OVER: Duration = Duration::from_millis(500);
+const RATE_PAUSE: Duration = Duration::from_secs(2);
 /// A publisher is asked for a keyframe of one layer at most so often.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
 
@@ -31,7 +39,7 @@ pub(super) struct Member {
     pub(super) arrivals: Arrivals,
     pub(super) arrivals_told: Option<Instant>,
     pub(super) reported: Option<Instant>,
-    pub(super) transport_sequence: u16,
+    pub(super) estimator: Estimator,
     pub(super) answers: u64,
     pub(super) failed: bool,
     /// What has to be added to the publisher's NTP time to be ours, in its units.
@@ -70,10 +78,26 @@ pub(super) struct Layer {
     pub(super) ring: Ring,
     pub(super) reception: Option<Stream>,
     pub(super) heard_at: Option<Instant>,
+    /// When it came back after a pause.
+    pub(super) resumed_at: Option<Instant>,
+    pub(super) rate: Rate,
+    /// The number of the last keyframe's first packet, and when it came.
+    pub(super) keyframe: Option<(u16, Instant)>,
     pub(super) keyframe_asked: Option<Instant>,
     pub(super) keyframe_wanted: bool,
     /// NTP time, timestamp, and when they came.
     pub(super) report: Option<(u64, u32, Instant)>,
+}
+
+/// What a layer costs, measured.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    since: Option<Instant>,
+    bytes: u64,
+    base_bytes: u64,
+    has_temporal: bool,
+    /// Of the lowest temporal layer, and of all.
+    bps: Option<(f64, f64)>,
 }
 
 #[derive(Debug)]
@@ -88,6 +112,11 @@ pub(super) struct Slot {
     /// Who publishes what is in it, and what.
     pub(super) bound: Option<(u32, TrackKey)>,
     pub(super) target: usize,
+    /// The highest temporal layer that may be sent, and that is sent now.
+    pub(super) temporal: u8,
+    pub(super) temporal_now: u8,
+    /// The path does not carry even the least of it.
+    pub(super) paused_at: Option<Instant>,
     pub(super) height: u16,
     pub(super) rewriter: Rewriter,
     pub(super) rtx_sequence: u16,
@@ -103,7 +132,7 @@ pub(super) fn source_id(track: TrackKey, layer: usize) -> SourceId {
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, room: RoomKey, peer: Peer, offer: &Offer) -> Member {
+    pub(super) fn new(id: MemberId, room: RoomKey, peer: Peer, offer: &Offer, now: Instant) -> Member {
         Member {
             id,
             room,
@@ -117,7 +146,7 @@ impl Member {
             arrivals: Arrivals::default(),
             arrivals_told: None,
             reported: None,
-            transport_sequence: 0,
+            estimator: Estimator::new(now),
             answers: 0,
             failed: false,
             ntp_shift: None,
@@ -136,9 +165,16 @@ impl Member {
             transport_cc: section.extension(Extension::TransportCc),
             bound: None,
             target: 0,
+            temporal: u8::MAX,
+            temporal_now: u8::MAX,
+            paused_at: None,
             height: 0,
-            rewriter: Rewriter::new(clock_rate, sequence),
-            rtx_sequence: sequence ^ 0x1234,
+            rewriter: match kind {
+                Kind::Audio => Rewriter::new(clock_rate, sequence).without_memory(),
+                Kind::Video => Rewriter::new(clock_rate, sequence),
+            },
+            // Small for the reason `Rewriter::new` gives.
+            rtx_sequence: (sequence ^ 0x1234) & 0x7FFF,
             packets: 0,
             bytes: 0,
             starving: false,
@@ -148,6 +184,10 @@ impl Member {
     pub(super) fn sdp_slot(&self, mid: &str) -> Option<sdp::Slot> {
         let slot = self.slots.iter().find(|slot| slot.mid == mid)?;
         Some(sdp::Slot { ssrc: slot.ssrc, rtx_ssrc: slot.rtx_ssrc })
+    }
+
+    pub(super) fn track_of(&self, key: TrackKey) -> Option<&Track> {
+        self.tracks.iter().find(|track| track.key == key)
     }
 
     pub(super) fn track(&mut self, key: TrackKey) -> Option<&mut Track> {
@@ -170,6 +210,9 @@ impl Track {
             ring: Ring::default(),
             reception: None,
             heard_at: None,
+            resumed_at: None,
+            rate: Rate::default(),
+            keyframe: None,
             keyframe_asked: None,
             keyframe_wanted: false,
             report: None,
@@ -191,18 +234,34 @@ impl Track {
             wanted: None,
         }
     }
-
-    /// The layer to be sent to who wants `target`: it, or the next below that is there, or the lowest that is.
-    pub(super) fn available(&self, target: usize, now: Instant) -> usize {
-        let there = |layer: &usize| self.layers.get(*layer).is_some_and(|layer| layer.is_there(now));
-        let below = (0..=target.min(self.layers.len().saturating_sub(1))).rev().find(there);
-        below.or_else(|| (0..self.layers.len()).find(there)).unwrap_or(0)
-    }
 }
 
 impl Layer {
     pub(super) fn is_there(&self, now: Instant) -> bool {
         self.heard_at.is_some_and(|at| now.saturating_duration_since(at) < SILENT_AFTER)
+            && self.resumed_at.is_none_or(|at| now.saturating_duration_since(at) >= BACK_AFTER)
+    }
+
+    /// A packet came.
+    pub(super) fn hear(&mut self, kept: &Kept, temporal: Option<u8>, now: Instant) {
+        let before = self.heard_at.replace(now);
+        if before.is_some_and(|at| now.saturating_duration_since(at) >= SILENT_AFTER) {
+            self.resumed_at = Some(now);
+        }
+        if kept.keyframe {
+            self.keyframe = Some((kept.sequence, now));
+        }
+        self.rate.count(kept.payload.len(), temporal, now);
+    }
+
+    /// The last keyframe and what followed it, when that is little and fresh.
+    pub(super) fn since_keyframe(&self, now: Instant) -> Vec<Kept> {
+        let Some((sequence, at)) = self.keyframe else { return Vec::new() };
+        let newest = self.ring.newest().unwrap_or(sequence);
+        let is_fresh = now.saturating_duration_since(at) <= KEYFRAME_AGE_MAX
+            && usize::from(newest.wrapping_sub(sequence)) < KEYFRAME_PACKETS_MAX
+            && self.ring.get(sequence).is_some();
+        if is_fresh { self.ring.from(sequence).cloned().collect() } else { Vec::new() }
     }
 
     /// Whether the publisher is to be asked for a keyframe now.
@@ -214,6 +273,37 @@ impl Layer {
         self.keyframe_wanted = false;
         self.keyframe_asked = Some(now);
         true
+    }
+}
+
+impl Rate {
+    fn count(&mut self, bytes: usize, temporal: Option<u8>, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        self.bytes += bytes as u64;
+        self.has_temporal |= temporal.is_some_and(|temporal| temporal > 0);
+        if temporal.is_none_or(|temporal| temporal == 0) {
+            self.base_bytes += bytes as u64;
+        }
+        let passed = now.saturating_duration_since(since);
+        if passed < RATE_OVER {
+            return;
+        }
+        if passed < RATE_PAUSE {
+            let bps = |bytes: u64| bytes as f64 * 8.0 / passed.as_secs_f64();
+            let (base, whole) = (bps(self.base_bytes), bps(self.bytes));
+            let before = self.bps.unwrap_or((base, whole));
+            self.bps = Some((before.0 * 0.7 + base * 0.3, before.1 * 0.7 + whole * 0.3));
+        }
+        (self.since, self.bytes, self.base_bytes) = (Some(now), 0, 0);
+    }
+
+    /// Bits a second: of the lowest temporal layer, and of all. `unseen` before anything is known.
+    pub(super) fn bps(&self, unseen: u64) -> (u64, u64) {
+        self.bps.map_or((unseen, unseen), |(base, whole)| (base as u64, whole as u64))
+    }
+
+    pub(super) fn has_temporal(&self) -> bool {
+        self.has_temporal
     }
 }
 

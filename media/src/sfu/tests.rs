@@ -2,6 +2,10 @@
 
 use bytes::BytesMut;
 
+mod demux;
+mod network;
+mod selector;
+
 use super::*;
 use crate::peer::Fingerprint;
 use crate::peer::tests::Client;
@@ -25,8 +29,8 @@ struct Call {
     events: Vec<Event>,
 }
 
-fn offer_of(fingerprint: Fingerprint) -> Offer {
-    let mut offer = Offer::read(sdp::tests::OFFER).unwrap();
+fn offer_of(text: &str, fingerprint: Fingerprint) -> Offer {
+    let mut offer = Offer::read(text).unwrap();
     offer.fingerprint = fingerprint;
     offer
 }
@@ -40,9 +44,13 @@ impl Call {
     }
 
     fn join(&mut self) -> usize {
+        self.join_with(sdp::tests::OFFER)
+    }
+
+    fn join_with(&mut self, offer: &str) -> usize {
         let at = self.people.len();
         let client = Client::new(&format!("192.0.2.9:{}", 5_000 + at), self.sfu.identity.fingerprint());
-        let (id, answer) = self.sfu.join(ROOM, &offer_of(client.fingerprint()), self.now).unwrap();
+        let (id, answer) = self.sfu.join(ROOM, &offer_of(offer, client.fingerprint()), self.now).unwrap();
         let line = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
         let server = Credentials { ufrag: line("a=ice-ufrag:"), password: line("a=ice-pwd:") };
         let binding = client.binding(&server, &server.password);
@@ -187,19 +195,22 @@ fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
         call.pass(25);
     };
     both(&mut call, 1, true);
-    both(&mut call, 2, false);
+    // So much later the keyframe of the other layer is too old to be begun with.
+    for sequence in 2..20 {
+        both(&mut call, sequence, false);
+    }
     let shown = |call: &Call| -> Vec<u8> {
         call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
     };
-    assert_eq!(shown(&call), b"qq");
+    assert_eq!(shown(&call), b"q".repeat(19));
     call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 700 }]).unwrap();
     call.pass(50);
-    both(&mut call, 3, false);
-    assert_eq!(shown(&call), b"qqq", "until the keyframe the small one goes on");
+    both(&mut call, 20, false);
+    assert_eq!(shown(&call), b"q".repeat(20), "until the keyframe the small one goes on");
     assert_eq!(call.keyframes_asked(ann, H), 1);
-    both(&mut call, 4, true);
-    both(&mut call, 5, false);
-    assert_eq!(shown(&call), b"qqqqhh"[..5 + 1].to_vec());
+    both(&mut call, 21, true);
+    both(&mut call, 22, false);
+    assert_eq!(shown(&call), [b"q".repeat(21), b"hh".to_vec()].concat());
     let sequences: Vec<u16> =
         call.people[bo].rtp.iter().map(|it| Packet::read(it).unwrap().sequence).collect();
     assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "{sequences:?}");
@@ -284,9 +295,90 @@ fn who_leaves_and_what_is_muted_is_forwarded_no_more() {
 }
 
 #[test]
+fn what_a_path_does_not_carry_is_paused_and_said() {
+    let mut call = Call::new();
+    let (ann, cat) = (call.join(), call.join());
+    let slot = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=setup:actpass\r\na=mid:4\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n";
+    let two = format!("{}{slot}", sdp::tests::OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"));
+    let bo = call.join_with(&two);
+    let id = call.people[bo].id;
+    for (who, key) in [(ann, 1), (cat, 2)] {
+        call.publish(who, key, "1", Source::Camera);
+    }
+    let wants = [1, 2].map(|track| Want { track, height: 360 });
+    call.sfu.view(id, wants.to_vec()).unwrap();
+    // REMB (draft-alvestrand-rmcat-remb-03 section 2.2).
+    let remb = |exponent: u8, mantissa: u32| {
+        let [_, high, middle, low] = mantissa.to_be_bytes();
+        let head = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1];
+        [&head[..], &[exponent << 2 | high, middle, low, 0, 0, 0, 7]].concat()
+    };
+    call.says_rtcp(bo, &remb(0, 170_000));
+    call.pass(50);
+    assert!(call.events.contains(&Event::Paused(id, 2, true)), "{:?}", call.events);
+    assert!(!call.events.iter().any(|event| matches!(event, Event::Paused(_, 1, _))));
+    assert_eq!(call.sfu.survey().paused, 1);
+    for (sequence, who) in [(1, ann), (1, cat)] {
+        call.picture(who, "q", sequence, true);
+    }
+    assert_eq!(call.people[bo].rtp.len(), 1, "only the first is sent");
+    call.says_rtcp(bo, &remb(5, 200_000));
+    call.pass(1_100);
+    assert!(call.events.contains(&Event::Paused(id, 2, false)), "{:?}", call.events);
+    call.picture(cat, "q", 2, true);
+    assert_eq!(call.people[bo].rtp.len(), 2);
+}
+
+#[test]
+fn who_comes_just_after_a_keyframe_is_sent_it_from_what_is_kept() {
+    let mut call = Call::new();
+    let ann = call.join();
+    call.publish(ann, 1, "1", Source::Camera);
+    call.picture(ann, "q", 1, true);
+    call.picture(ann, "q", 2, false);
+    let bo = call.join();
+    call.pass(50);
+    let seen = |call: &Call| -> Vec<u8> {
+        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[1]).collect()
+    };
+    assert_eq!(seen(&call), [0, 1]);
+    call.picture(ann, "q", 3, false);
+    assert_eq!((seen(&call), call.keyframes_asked(ann, Q)), (vec![0, 1, 1], 0));
+    call.pass(500);
+    call.picture(ann, "q", 4, false);
+    let cat = call.join();
+    call.pass(50);
+    assert!(call.people[cat].rtp.is_empty(), "an old keyframe is of no use");
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
+}
+
+#[test]
+fn under_stress_fewer_faces_are_sent_and_voices_go_on() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    call.publish(ann, 2, "0", Source::Microphone);
+    call.pass(50);
+    call.sfu.limit_faces(0);
+    call.pass(50);
+    let slots = |call: &Call| {
+        let id = call.people[bo].id;
+        let last = call.events.iter().rev().find_map(|event| match event {
+            Event::Slots(of, slots) if *of == id => Some(slots.clone()),
+            _ => None,
+        });
+        last.unwrap().into_iter().map(|(_, track)| track).collect::<Vec<_>>()
+    };
+    assert_eq!(slots(&call), [Some(2), None]);
+    call.sfu.limit_faces(usize::MAX);
+    call.pass(50);
+    assert_eq!(slots(&call), [Some(2), Some(1)]);
+}
+
+#[test]
 fn two_thousand_who_come_and_go_leave_nothing_behind() {
     let mut call = Call::new();
-    let offer = offer_of([1; 32]);
+    let offer = offer_of(sdp::tests::OFFER, [1; 32]);
     for _ in 0..2_000 {
         let (id, _) = call.sfu.join(ROOM, &offer, call.now).unwrap();
         call.sfu.publish(id, 1, "1", Source::Camera, false).unwrap();

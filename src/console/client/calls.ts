@@ -134,6 +134,8 @@ export class Call {
   tracks = new Map<number, CallTrack>();
   /** Which track is in which slot, by the slot's mid. */
   slots = new Map<string, number | null>();
+  /** Tracks that are not sent to this device because its network does not carry them. */
+  paused = new Set<number>();
   /** Who speaks, the loudest first. */
   speakers: number[] = [];
 
@@ -503,6 +505,10 @@ export class Call {
         break;
       case "speakers":
         this.speakers = event.participants;
+        break;
+      case "paused":
+        if (event.paused) this.paused.add(event.track);
+        else this.paused.delete(event.track);
         break;
       case "layers":
         void this.#send_layers(event.track, event.highest);

@@ -161,6 +161,7 @@ export type RoomEvent = { room: string } & (
   | { event: "muted"; track: number; muted: boolean; by: number }
   | { event: "slots"; slots: { mid: string; track: number | null }[] }
   | { event: "speakers"; participants: number[] }
+  | { event: "paused"; track: number; paused: boolean }
   | { event: "layers"; track: number; highest: number | null }
   | { event: "hand"; participant: number; up: boolean }
   | { event: "role"; participant: number; role: CallParticipant["role"] }

@@ -1,0 +1,493 @@
+//! `nova bench calls`: one scenario for each figure that is promised of calls.
+//!
+//! | scenario | what is done | what is told |
+//! |---|---|---|
+//! | `audio` | rooms of one voice and many ears | packets a second of a busy core, times |
+//! | `video` | rooms of one camera of 1,100-byte packets and many eyes | the same |
+//! | `room` | fifty people, all with camera and microphone, nine tiles each | CPU, memory, freezes |
+//! | `idle` | fifty people who neither speak nor show anything | CPU of each |
+//!
+//! Participants are peers without a browser ([`peer`]): ICE, DTLS and SRTP as browsers do them, [`canned`] media in, and a model of a
+//! viewer ([`nova_media::rtp::witness`]) that puts what arrives in order, asks again for what is missing, and counts what froze. They join
+//! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`.
+
+pub mod canned;
+pub mod peer;
+pub mod seat;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use nova_media::peer::Identity;
+use nova_media::rtp::witness::Seen;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::BenchError;
+use super::installation::{Installation, Node};
+use super::measure::{Line, Processes, Times, load};
+use super::people::{Device, Rest, Town};
+use canned::{Layer, RIDS, Voice};
+use peer::{Peer, Shape, Tally};
+use seat::Seat;
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Rooms of one voice, 50 packets a second.
+    Audio,
+    /// Rooms of one camera without simulcast, 2 Mbit/s.
+    Video,
+    /// One room: everybody with a camera of three layers and a microphone, nine tiles of 360 lines, three voices.
+    Room,
+    /// One room where nothing happens.
+    Idle,
+}
+
+/// `nova bench calls`.
+#[derive(Debug, Args)]
+pub struct CallsBench {
+    /// What to measure; default: everything, one after the other.
+    #[arg(value_enum)]
+    pub scenarios: Vec<Scenario>,
+
+    /// Participants of a room.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub peers: u32,
+
+    /// Rooms; default: of `audio` 20, of `video` 4, else 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rooms: Option<u32>,
+
+    /// Tiles each participant of `room` looks at.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=25))]
+    pub tiles: u32,
+
+    /// Bits a second of the camera of `video`, in thousands.
+    #[arg(long, value_name = "KBPS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(50..=20_000))]
+    pub kbps: u32,
+
+    /// How long is measured, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: u32,
+
+    /// Of a hundred packets so many are lost on the way to each participant.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50))]
+    pub loss: u32,
+
+    /// In the middle of the measure the engine is stopped for so many seconds; everybody has to recover without joining again.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub stall: u32,
+
+    /// Print rows of a table in Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+
+    /// Fail when a figure is not what is promised; freezes without loss always fail.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How long everybody has to be connected, and to see something.
+const JOIN_MAX: Duration = Duration::from_secs(60);
+/// Before a measure everything has run for a while.
+const WARM: Duration = Duration::from_secs(3);
+/// How often peers do what is due.
+const TICK: Duration = Duration::from_millis(2);
+/// Peers that join at the same time.
+const JOINS: usize = 16;
+/// Bits a second of the layers of a camera, in thousands: the middle one is 100 packets a second.
+const LAYERS_KBPS: [u32; 3] = [150, 880, 2_500];
+/// Lines of a tile: the middle layer.
+const TILE_HEIGHT: u32 = 360;
+
+/// Everybody.
+struct Crowd {
+    peers: Vec<Rc<Peer>>,
+    /// Tracks each published, in the order of peers.
+    tracks: Vec<Vec<u64>>,
+    tally: Rc<Tally>,
+    joined_us: Vec<u32>,
+    tasks: JoinSet<()>,
+}
+
+impl CallsBench {
+    /// Measures, and prints what is seen. Whether all promises that count were kept.
+    pub async fn run(&self) -> Result<bool, BenchError> {
+        let all = [Scenario::Audio, Scenario::Video, Scenario::Room, Scenario::Idle];
+        let scenarios = if self.scenarios.is_empty() { &all[..] } else { &self.scenarios };
+        let mut is_good = true;
+        for scenario in scenarios {
+            for line in Box::pin(self.measure(*scenario)).await? {
+                let counts = self.strict || line.promised == "0";
+                is_good &= line.kept.unwrap_or(true) || !counts;
+                line.tell(self.markdown)?;
+            }
+        }
+        Ok(is_good)
+    }
+
+    async fn measure(&self, scenario: Scenario) -> Result<Vec<Line>, BenchError> {
+        let installation = Installation::start("bench-calls").await?;
+        let mut node = installation.node("node-1", None, None, &["--rtc-participants-max", "1000"]).await?;
+        let measured = Box::pin(self.with_node(scenario, &installation, &node)).await;
+        node.process.signal(Signal::TERM);
+        node.process.ended().await;
+        installation.end().await;
+        measured
+    }
+
+    async fn with_node(
+        &self,
+        scenario: Scenario,
+        installation: &Installation,
+        node: &Node,
+    ) -> Result<Vec<Line>, BenchError> {
+        let default = match scenario {
+            Scenario::Audio => 20,
+            Scenario::Video => 4,
+            Scenario::Room | Scenario::Idle => 1,
+        };
+        let rooms = self.rooms.unwrap_or(default) as usize;
+        let each = self.peers as usize;
+        let server = Processes::one(node.process.pid());
+        let town = Town::Own(installation.errand());
+        let devices = town.people(rooms * each, 1).await?.devices;
+        let resident_before = server.resident_bytes();
+        let mut crowd = self.gather(scenario, node, &devices, each).await?;
+        let conductor = conduct(&crowd.peers);
+        if scenario != Scenario::Idle {
+            crowd.see_something().await?;
+        }
+        sleep(WARM).await;
+        let measured = self.watch(&mut crowd, &server, node).await;
+        drop(conductor);
+        let resident = server.resident_bytes();
+        let mut lines = self.lines(scenario, &crowd, &measured, rooms);
+        let kib = resident.saturating_sub(resident_before) as f64 / 1_024.0 / crowd.peers.len() as f64;
+        let what = format!("{}: memory of a participant", self.title(scenario, rooms));
+        lines.push(match scenario {
+            Scenario::Room => Line::promised(what, "≤ 512 KiB", format!("{kib:.0} KiB"), kib <= 512.0),
+            _ => Line::told(what, format!("{kib:.0} KiB")),
+        });
+        crowd.tasks.shutdown().await;
+        Ok(lines)
+    }
+
+    /// Rooms are made, and everybody comes and publishes.
+    async fn gather(
+        &self,
+        scenario: Scenario,
+        node: &Node,
+        devices: &[Device],
+        each: usize,
+    ) -> Result<Crowd, BenchError> {
+        let rest = Rest::new(node.http)?;
+        let identity = Arc::new(Identity::generate().map_err(BenchError::because)?);
+        let tally = Rc::new(Tally::default());
+        let mut crowd = Crowd {
+            peers: Vec::new(),
+            tracks: Vec::new(),
+            tally: tally.clone(),
+            joined_us: Vec::new(),
+            tasks: JoinSet::new(),
+        };
+        let began = Instant::now();
+        for (number, group) in devices.chunks(each).enumerate() {
+            let Some(host) = group.first() else { continue };
+            let made =
+                rest.ask(reqwest::Method::POST, "/v1/rooms", Some(&host.token), Some(json!({}))).await?;
+            let room = made.get("id").cloned().unwrap_or_default();
+            let mut seats = Vec::new();
+            for (part, some) in group.chunks(JOINS).enumerate() {
+                let mut coming = JoinSet::new();
+                for (at, device) in some.iter().enumerate() {
+                    let place = part * JOINS + at;
+                    let (room, token, identity, tally) =
+                        (room.clone(), device.token.clone(), identity.clone(), tally.clone());
+                    let (addr, loss) = (node.http, self.loss);
+                    let (shape, ssrc) = (self.shape(scenario, place), 1_000 + 16 * (number * each + place));
+                    let kbps = self.kbps;
+                    coming.spawn_local(async move {
+                        let began_joining = Instant::now();
+                        let mut seat = Seat::connect(addr, &token).await?;
+                        let text = peer::offer(shape, &identity.fingerprint());
+                        let joined =
+                            seat.ask(json!({ "type": "room.join", "room": room, "offer": text })).await?;
+                        let answer = joined.get("answer").and_then(Value::as_str).unwrap_or_default();
+                        let peer = Rc::new(Peer::new(&identity, answer, &tally, began, loss)?);
+                        tokio::task::spawn_local(peer.clone().listen());
+                        let connected = async {
+                            while !peer.is_connected() {
+                                peer.tick(Instant::now());
+                                sleep(TICK).await;
+                            }
+                        };
+                        timeout(JOIN_MAX, connected)
+                            .await
+                            .map_err(|_| BenchError::because("a peer did not connect within a minute"))?;
+                        let took = u32::try_from(began_joining.elapsed().as_micros()).unwrap_or(u32::MAX);
+                        let tracks = publish(&mut seat, shape).await?;
+                        start_media(&peer, shape, ssrc as u32, place, kbps);
+                        Ok::<_, BenchError>((place, seat, peer, tracks, took))
+                    });
+                }
+                while let Some(came) = coming.join_next().await {
+                    seats.push(came.map_err(BenchError::because)??);
+                }
+            }
+            seats.sort_by_key(|(place, ..)| *place);
+            let all: Vec<Vec<u64>> = seats.iter().map(|(.., tracks, _)| tracks.clone()).collect();
+            for (place, mut seat, peer, tracks, took) in seats {
+                if scenario == Scenario::Room {
+                    // The next so many of the circle.
+                    let others =
+                        (1..=self.tiles as usize).filter_map(|step| all.get((place + step) % all.len()));
+                    let want: Vec<Value> = others
+                        .filter_map(|tracks| tracks.last())
+                        .map(|track| json!({ "track": track, "height": TILE_HEIGHT }))
+                        .collect();
+                    seat.say(json!({ "type": "room.view", "want": want }));
+                }
+                crowd.tasks.spawn_local(seat.listen(peer.clone()));
+                crowd.peers.push(peer);
+                crowd.tracks.push(tracks);
+                crowd.joined_us.push(took);
+            }
+        }
+        Ok(crowd)
+    }
+
+    fn shape(&self, scenario: Scenario, place: usize) -> Shape {
+        let is_first = place == 0;
+        match scenario {
+            Scenario::Audio => Shape { ears: 1, eyes: 0, has_voice: is_first, layers: 0 },
+            Scenario::Video => Shape { ears: 0, eyes: 1, has_voice: false, layers: usize::from(is_first) },
+            Scenario::Room => {
+                Shape { ears: 3, eyes: self.tiles as usize, has_voice: true, layers: RIDS.len() }
+            }
+            Scenario::Idle => Shape { ears: 3, eyes: self.tiles as usize, has_voice: false, layers: 0 },
+        }
+    }
+
+    /// Lets time pass, and tells what it cost.
+    async fn watch(&self, crowd: &mut Crowd, server: &Processes, node: &Node) -> Measured {
+        let tally = crowd.tally.clone();
+        let before: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
+        let count = |tally: &Tally| (tally.packets.get(), tally.published.get(), tally.bytes.get());
+        let counts = count(&tally);
+        let repeats = tally.repeats.get();
+        tally.latency_us.borrow_mut().clear();
+        tally.time_one_of.set(17);
+        let (began, cpu) = (Instant::now(), server.cpu());
+        let whole = Duration::from_secs(u64::from(self.seconds));
+        if self.stall > 0 {
+            sleep(whole / 3).await;
+            node.process.signal(Signal::STOP);
+            sleep(Duration::from_secs(u64::from(self.stall))).await;
+            node.process.signal(Signal::CONT);
+        }
+        sleep(whole.saturating_sub(began.elapsed())).await;
+        let (took, cpu) = (began.elapsed(), server.cpu() - cpu);
+        tally.time_one_of.set(0);
+        let after: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
+        let sum = |of: fn(&Seen) -> u64| {
+            after.iter().map(of).sum::<u64>().saturating_sub(before.iter().map(of).sum::<u64>())
+        };
+        let now = count(&tally);
+        Measured {
+            took,
+            cpu,
+            packets: now.0 - counts.0,
+            published: now.1 - counts.1,
+            bytes: now.2 - counts.2,
+            repeats: tally.repeats.get() - repeats,
+            latency: Times::new(tally.latency_us.take()),
+            frames: sum(|seen| seen.frames),
+            freezes: sum(|seen| seen.freezes),
+            lost: sum(|seen| seen.lost),
+            broken: sum(|seen| seen.broken + seen.backwards),
+            longest: after.iter().map(|seen| seen.longest).max().unwrap_or_default(),
+        }
+    }
+
+    fn title(&self, scenario: Scenario, rooms: usize) -> String {
+        let peers = self.peers;
+        match scenario {
+            Scenario::Audio => format!("{rooms} × audio 1 → {}", peers - 1),
+            Scenario::Video => format!("{rooms} × video of {} kbit/s 1 → {}", self.kbps, peers - 1),
+            Scenario::Room => format!("{rooms} × room of {peers}, {} tiles", self.tiles),
+            Scenario::Idle => format!("{rooms} × room of {peers}, silent"),
+        }
+    }
+
+    fn lines(&self, scenario: Scenario, crowd: &Crowd, seen: &Measured, rooms: usize) -> Vec<Line> {
+        let title = self.title(scenario, rooms);
+        let seconds = seen.took.as_secs_f64();
+        let core = seen.cpu.as_secs_f64() / seconds;
+        let per_core = seen.packets as f64 / seen.cpu.as_secs_f64().max(1e-9);
+        let mut lines = Vec::new();
+        let told = |what: &str, seen: String| Line::told(format!("{title}: {what}"), seen);
+        let promised = |what: &str, promised: &str, seen: String, kept: bool| {
+            Line::promised(format!("{title}: {what}"), promised, seen, kept)
+        };
+        let rate = format!(
+            "{:.0}/s in, {:.0}/s out, {:.1} Mbit/s out, {} again, load {}",
+            seen.published as f64 / seconds,
+            seen.packets as f64 / seconds,
+            seen.bytes as f64 * 8e-6 / seconds,
+            seen.repeats,
+            load()
+        );
+        lines.push(told("packets", rate));
+        let cpu = format!("{per_core:.0}/s, {:.1} % of a core", core * 100.0);
+        match scenario {
+            Scenario::Audio => {
+                lines.push(promised("packets out of a busy core", "≥ 300,000/s", cpu, per_core >= 300e3));
+            }
+            Scenario::Video => {
+                lines.push(promised("packets out of a busy core", "≥ 250,000/s", cpu, per_core >= 250e3));
+            }
+            Scenario::Room => {
+                let is_full = self.peers == 50 && self.tiles == 9 && rooms == 1;
+                lines.push(match is_full {
+                    true => promised("CPU", "≤ 0.4 core", cpu, core <= 0.4),
+                    false => told("CPU", cpu),
+                });
+            }
+            Scenario::Idle => {
+                let percent = core * 100.0 / crowd.peers.len() as f64;
+                let cpu = format!("{percent:.3} % of a core");
+                lines.push(promised("CPU of a participant", "≤ 0.1 % of a core", cpu, percent <= 0.1));
+                return lines;
+            }
+        }
+        let (p50, p99) = (seen.latency.quantile_ms(0.5), seen.latency.quantile_ms(0.99));
+        let latency = format!(
+            "p50 {p50:.2}, p90 {:.2}, p99 {p99:.2}, p99.9 {:.2} ms",
+            seen.latency.quantile_ms(0.9),
+            seen.latency.quantile_ms(0.999)
+        );
+        lines.push(promised(
+            "from sending to arrival",
+            "p50 ≤ 0.2, p99 ≤ 2 ms",
+            latency,
+            p50 <= 0.2 && p99 <= 2.0,
+        ));
+        if scenario != Scenario::Audio {
+            let is_clean = self.loss == 0 && self.stall == 0;
+            let freezes = format!(
+                "{} in {} frames, the longest gap {} ms, {} packets never came, {} frames broken",
+                seen.freezes,
+                seen.frames,
+                seen.longest.as_millis(),
+                seen.lost,
+                seen.broken
+            );
+            let is_good = seen.freezes == 0 && seen.broken == 0;
+            lines.push(match is_clean {
+                true => promised("freezes over 500 ms", "0", freezes, is_good),
+                false => told("freezes over 500 ms", freezes),
+            });
+        }
+        if self.stall > 0 {
+            let still = crowd.peers.iter().filter(|peer| peer.sees_now()).count();
+            let all = crowd.peers.len();
+            let seen = format!("{still} of {all} see again");
+            lines.push(promised(&format!("after {} s of nothing", self.stall), "all", seen, still == all));
+        }
+        lines.push(told("from connecting to media", Times::new(crowd.joined_us.clone()).to_string()));
+        lines
+    }
+}
+
+/// What a measure gave.
+struct Measured {
+    took: Duration,
+    cpu: Duration,
+    packets: u64,
+    published: u64,
+    bytes: u64,
+    repeats: u64,
+    latency: Times,
+    frames: u64,
+    freezes: u64,
+    lost: u64,
+    broken: u64,
+    longest: Duration,
+}
+
+impl Crowd {
+    /// Waits until everybody who should see or hear something does.
+    async fn see_something(&self) -> Result<(), BenchError> {
+        // The first of a room of one publisher sees nobody.
+        let blind = |peer: &&Rc<Peer>| peer.first_frame().is_none() && !peer.publishes_alone();
+        let all = async {
+            while self.peers.iter().any(|peer| blind(&peer)) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let seen = timeout(JOIN_MAX, all).await;
+        let left = self.peers.iter().filter(blind).count();
+        seen.map_err(|_| BenchError::because(format!("{left} peers saw nothing within a minute")))
+    }
+}
+
+/// Has all peers do what is due, until it is dropped.
+fn conduct(peers: &[Rc<Peer>]) -> JoinSet<()> {
+    let peers = peers.to_vec();
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for peer in &peers {
+                peer.tick(Instant::now());
+            }
+        }
+    });
+    tasks
+}
+
+async fn publish(seat: &mut Seat, shape: Shape) -> Result<Vec<u64>, BenchError> {
+    let mut tracks = Vec::new();
+    if shape.has_voice {
+        tracks.push(json!({ "mid": "0", "source": "microphone" }));
+    }
+    if shape.layers > 0 {
+        tracks.push(json!({ "mid": "1", "source": "camera" }));
+    }
+    if tracks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answer = seat.ask(json!({ "type": "room.publish", "tracks": tracks })).await?;
+    let published = answer.get("tracks").and_then(Value::as_array);
+    let keys = published.into_iter().flatten().filter_map(|track| track.get("track")?.as_u64());
+    Ok(keys.collect())
+}
+
+fn start_media(peer: &Peer, shape: Shape, ssrc: u32, place: usize, kbps: u32) {
+    // Not all in the same millisecond.
+    let due = Instant::now() + Duration::from_millis(place as u64 * 7 % 33);
+    if shape.has_voice {
+        // The first three speak, the others are quiet.
+        let level = if place < 3 { 20 } else { 100 };
+        peer.speak(Voice::new(ssrc, 50, level, due));
+    }
+    let layers = match shape.layers {
+        0 => Vec::new(),
+        1 => vec![Layer::new(None, ssrc + 1, kbps, due)],
+        _ => RIDS
+            .into_iter()
+            .zip(LAYERS_KBPS)
+            .zip(ssrc + 1..)
+            .map(|((rid, kbps), ssrc)| Layer::new(Some(rid), ssrc, kbps, due))
+            .collect(),
+    };
+    peer.show(layers);
+}

@@ -1,0 +1,226 @@
+//! The shard on a real socket, with participants without a browser, and with people who mean harm.
+
+use std::rc::Rc;
+
+use nova_media::rtp::packet::Header;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::bench::calls::canned::{LEVEL_ID, Layer, MID_ID, OPUS, RIDS, TRANSPORT_ID};
+use crate::bench::calls::peer::{self, Peer, Shape, Tally};
+
+fn config(arguments: &[&str]) -> RtcConfig {
+    let arguments = ["nova", "serve"].iter().chain(arguments);
+    let (cli, _) = crate::config::parse(arguments).expect("parses");
+    match cli.command {
+        crate::cli::Command::Serve(config) => config.rtc.clone(),
+        _ => panic!("`serve` was parsed as something else"),
+    }
+}
+
+#[test]
+fn clients_are_told_an_address_they_can_reach() {
+    let bound = |address: &str| address.parse::<SocketAddr>().expect("an address");
+    let told = addresses(&config(&[]), bound("127.0.0.1:7000"));
+    assert_eq!(told, [bound("127.0.0.1:7000")]);
+    let public = config(&["--rtc-public-ip", "192.0.2.7,2001:db8::7"]);
+    let told = addresses(&public, bound("0.0.0.0:7000"));
+    assert_eq!(told, [bound("192.0.2.7:7000"), bound("[2001:db8::7]:7000")]);
+    let told = addresses(&config(&[]), bound("0.0.0.0:7000"));
+    assert!(told.iter().all(|address| !address.ip().is_unspecified()) && !told.is_empty(), "{told:?}");
+}
+
+/// A shard, and who takes part.
+struct Stage {
+    media: Media,
+    events: mpsc::Receiver<Event>,
+    address: SocketAddr,
+    metrics: Metrics,
+    identity: Arc<Identity>,
+    tally: Rc<Tally>,
+    began: Instant,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let metrics = Metrics::new();
+        let (media, events) = Media::start(&config(&[]), socket, metrics.clone()).unwrap();
+        let identity = Arc::new(Identity::generate().unwrap());
+        Stage { media, events, address, metrics, identity, tally: Rc::default(), began: Instant::now() }
+    }
+
+    async fn joins(&self, room: RoomKey, shape: Shape) -> (MemberId, Rc<Peer>) {
+        let offer = Offer::read(&peer::offer(shape, &self.identity.fingerprint())).unwrap();
+        let (member, answer) = self.media.join(room, offer).await.unwrap();
+        let peer = Rc::new(Peer::new(&self.identity, &answer, &self.tally, self.began, 0).unwrap());
+        tokio::task::spawn_local(peer.clone().listen());
+        let ticking = Rc::downgrade(&peer);
+        tokio::task::spawn_local(async move {
+            while let Some(peer) = ticking.upgrade() {
+                peer.tick(Instant::now());
+                drop(peer);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        until(|| peer.is_connected()).await;
+        (member, peer)
+    }
+
+    /// What the shard tells goes to whom it concerns.
+    fn tell(&mut self, people: &[(MemberId, Rc<Peer>)]) {
+        let peer = |member: MemberId| people.iter().find(|(known, _)| *known == member).map(|(_, peer)| peer);
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Slots(member, slots) => {
+                    for (mid, track) in slots {
+                        peer(member).inspect(|peer| peer.bind(&mid, track));
+                    }
+                }
+                Event::Wanted(member, _, highest) => {
+                    peer(member).inspect(|peer| peer.watched(highest));
+                }
+                Event::Failed(member, failure) => panic!("{member:?}: {failure}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < limit, "not within a minute");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+const LOOKS: Shape = Shape { ears: 1, eyes: 1, has_voice: false, layers: 0 };
+const SHOWS: Shape = Shape { ears: 1, eyes: 1, has_voice: true, layers: 3 };
+
+fn camera(ssrc: u32) -> Vec<Layer> {
+    let kbps = [100, 300, 600];
+    let layers = RIDS.into_iter().zip(kbps).zip(ssrc..);
+    layers.map(|((rid, kbps), ssrc)| Layer::new(Some(rid), ssrc, kbps, Instant::now())).collect()
+}
+
+/// A packet of a microphone, as it is before it is sealed.
+fn voice(ssrc: u32, sequence: u16) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let number = sequence.to_be_bytes();
+    let extensions: &[(u8, &[u8])] = &[(TRANSPORT_ID, &number), (MID_ID, b"0"), (LEVEL_ID, &[10])];
+    Header { marker: false, payload_type: OPUS, sequence, timestamp: 0, ssrc, extensions }.write(&mut packet);
+    packet.extend_from_slice(&[7; 60]);
+    packet
+}
+
+#[tokio::test]
+async fn strangers_and_a_participant_who_means_harm_leave_other_rooms_unharmed() {
+    LocalSet::new().run_until(attack()).await;
+}
+
+async fn attack() {
+    let mut stage = Stage::new();
+    let good = vec![stage.joins(1, SHOWS).await, stage.joins(1, LOOKS).await];
+    let (ann, bo) = (good[0].clone(), good[1].clone());
+    stage.media.publish(ann.0, 1, "1".to_owned(), Source::Camera, false).await.unwrap();
+    ann.1.show(camera(100));
+    let (bad_member, bad) = stage.joins(2, SHOWS).await;
+    stage.media.publish(bad_member, 2, "0".to_owned(), Source::Microphone, false).await.unwrap();
+    let frames = |peer: &Peer| peer.seen().iter().map(|seen| seen.frames).sum::<u64>();
+    let mut all = good.clone();
+    all.push((bad_member, bad.clone()));
+    until(|| {
+        stage.tell(&all);
+        frames(&bo.1) > 20
+    })
+    .await;
+    let before = stage.metrics.rtc_unknown.get();
+    let resident = || crate::bench::measure::Processes::one(std::process::id()).resident_bytes();
+    let stranger = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let replayed = bad.seal(&voice(4_000, 1)).unwrap();
+    let mut random = 1_u64;
+    let mut garbage = move |len: usize| -> Vec<u8> {
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    };
+    let mut grown = resident();
+    let (mut sent, mut packets_in) = (0_u64, 0);
+    for round in 0..300_u32 {
+        for at in 0..40_u32 {
+            // From nowhere: garbage, STUN without a name, forged streams.
+            let mut datagram = garbage((at as usize * 37) % 1_400 + 1);
+            datagram[0] = [0, 20, 128, 144][at as usize % 4];
+            sent += u64::from(stranger.try_send_to(&datagram, stage.address).is_ok());
+            // From inside, under a new name each: streams that cannot be opened, and sealed ones that were never announced.
+            let mut forged = voice(round * 40 + at, 1);
+            forged.resize(120, 1);
+            bad.throw(&forged);
+            bad.throw(&bad.seal(&voice(1_000_000 + round * 40 + at, 1)).unwrap());
+            // And one packet for ever.
+            bad.throw(&replayed);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        stage.tell(&all);
+        if round == 150 {
+            grown = resident();
+        }
+        packets_in = stage.metrics.rtc_packets.with_label_values(&["in"]).get();
+    }
+    assert!(sent > 1_000 && packets_in > 0);
+    until(|| stage.metrics.rtc_unknown.get() > before).await;
+    let (now, more) = (frames(&bo.1), resident().saturating_sub(grown));
+    until(|| {
+        stage.tell(&all);
+        frames(&bo.1) > now + 30
+    })
+    .await;
+    let seen = bo.1.seen();
+    assert!(seen.iter().all(|seen| seen.broken == 0 && seen.backwards == 0), "{seen:?}");
+    assert!(more < 16 << 20, "memory grew by {more} bytes in the second half of the attack");
+    // Who attacked may go on as they should.
+    assert!(bad.is_connected());
+    stage.media.leave(bad_member).await;
+}
+
+#[tokio::test]
+async fn layers_nobody_watches_are_not_made_and_come_back_when_somebody_does() {
+    LocalSet::new().run_until(watched()).await;
+}
+
+async fn watched() {
+    let mut stage = Stage::new();
+    let all = vec![stage.joins(1, SHOWS).await, stage.joins(1, LOOKS).await];
+    let (ann, bo) = (all[0].clone(), all[1].clone());
+    stage.media.publish(ann.0, 1, "1".to_owned(), Source::Camera, false).await.unwrap();
+    ann.1.show(camera(100));
+    let frames = |peer: &Peer| peer.seen().iter().map(|seen| seen.frames).sum::<u64>();
+    until(|| {
+        stage.tell(&all);
+        frames(&bo.1) > 10
+    })
+    .await;
+    stage.media.view(bo.0, vec![Want { track: 1, height: 100 }]).await;
+    until(|| {
+        stage.tell(&all);
+        ann.1.layers_made() == 1
+    })
+    .await;
+    stage.media.view(bo.0, Vec::new()).await;
+    until(|| {
+        stage.tell(&all);
+        ann.1.layers_made() == 0
+    })
+    .await;
+    let before = frames(&bo.1);
+    stage.media.view(bo.0, vec![Want { track: 1, height: 700 }]).await;
+    until(|| {
+        stage.tell(&all);
+        ann.1.layers_made() == 3 && frames(&bo.1) > before + 10
+    })
+    .await;
+}
