@@ -259,7 +259,7 @@ impl Calls {
         if self.room(id).await?.owner != by {
             return Err(RoomError::NotYours);
         }
-        self.0.store.drop_room(id).await?;
+        self.0.store.drop_room(id, None).await?;
         self.0.end_everywhere(id, "deleted").await;
         Ok(())
     }
@@ -505,7 +505,7 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
             (seats.collect(), forgotten)
         };
         for room in forgotten {
-            if let Err(error) = inner.store.drop_room(room).await {
+            if let Err(error) = inner.store.drop_room(room, Some(inner.node)).await {
                 // It is forgotten with those nobody has used for long.
                 tracing::warn!(%room, %error, "a room that has ended is still kept");
             }

@@ -73,6 +73,10 @@ impl Calls {
         {
             self.0.leave(seat, "left").await;
         }
+        let waits = self.0.lock().waiting.get(&device.session()).copied();
+        if waits.is_some_and(|room| room != join.room) {
+            self.0.stop_waiting(device.session());
+        }
         let guest = Guest {
             user: device.user(),
             device: device.device(),

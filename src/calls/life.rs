@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::signalling::{Answered, because, fields};
 use super::{Calls, Inner, Seat};
@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const VOUCH_EVERY: u32 = 5;
 /// A call no node has vouched for in so long is over: its node died, and nobody has opened its room elsewhere.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// A node that could not reach the database ends no silent calls for so long: the others could not vouch for theirs either.
+const WELL_FOR: Duration = Duration::from_secs(20);
 /// How long after a failed subscription it is tried again.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -114,7 +116,7 @@ impl Calls {
         let started = inner.store.start_call(start.conversation, device.user(), media, room, now).await;
         let call = match started.map_err(|error| refused(&ApiError::from(error)))? {
             Started::New(call, room, entry) => {
-                inner.open(room)?;
+                inner.open(*room)?;
                 inner.told.committed(vec![Arc::new(entry)]);
                 inner.tell_call(&call).await;
                 *call
@@ -267,10 +269,17 @@ impl Inner {
         }
     }
 
-    /// Looks for calls that are over, here or anywhere; vouches for those that go on in this node's rooms.
-    async fn look(&self, vouch: bool) {
+    /// Looks for calls that are over, here or anywhere, those no node vouches for too where `silent` says so; vouches for those that go
+    /// on in this node's rooms. Says whether the database could be asked.
+    async fn look(&self, vouch: bool, silent: bool) -> bool {
         if self.is_leaving() {
-            return;
+            return true;
+        }
+        let mut is_well = true;
+        if vouch {
+            is_well &= self.vouch().await;
+            self.vouch_for_rooms().await;
+            self.meet_nodes().await;
         }
         let abandoned: Vec<CallId> = {
             let (rooms, now) = (self.lock(), self.clock.instant());
@@ -280,7 +289,8 @@ impl Inner {
             self.emptied(call, Emptied::Lost).await;
         }
         let now = self.clock.now();
-        match self.store.calls_to_end(now, now - SILENCE_MAX).await {
+        let silent_since = if silent { now - SILENCE_MAX } else { time::OffsetDateTime::UNIX_EPOCH };
+        match self.store.calls_to_end(now, silent_since).await {
             Ok(calls) => {
                 for call in calls {
                     let over = |call: &mut Call| {
@@ -294,23 +304,23 @@ impl Inner {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "it is not known which calls are over"),
+            Err(error) => {
+                tracing::warn!(%error, "it is not known which calls are over");
+                is_well = false;
+            }
         }
-        if vouch {
-            self.vouch().await;
-            self.vouch_for_rooms().await;
-            self.meet_nodes().await;
-        }
+        is_well
     }
 
-    async fn vouch(&self) {
+    /// Says that the calls in this node's rooms go on; whether that was written.
+    async fn vouch(&self) -> bool {
         let here: Vec<(RoomId, CallId)> = {
             let rooms = self.lock();
             let of = |room: &nova_actors::room::Room| Some((room.id, room.bound?.call?));
             rooms.rooms.values().filter_map(of).collect()
         };
         if here.is_empty() {
-            return;
+            return true;
         }
         let calls: Vec<CallId> = here.iter().map(|(_, call)| *call).collect();
         match self.store.vouch_for_calls(&calls, self.clock.now()).await {
@@ -319,8 +329,12 @@ impl Inner {
                 for (room, _) in here.into_iter().filter(|(_, call)| !running.contains(call)) {
                     self.close(room, "ended").await;
                 }
+                true
             }
-            Err(error) => tracing::warn!(%error, "nobody hears that the calls of this node go on"),
+            Err(error) => {
+                tracing::warn!(%error, "nobody hears that the calls of this node go on");
+                false
+            }
         }
     }
 
@@ -428,7 +442,7 @@ fn refusal_code(refusal: CallRefusal) -> Code {
 pub(super) async fn look_after(inner: Weak<Inner>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut turn = 0_u32;
+    let (mut turn, mut well_since) = (0_u32, Instant::now());
     loop {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
@@ -436,7 +450,10 @@ pub(super) async fn look_after(inner: Weak<Inner>) {
             return;
         }
         turn = turn.wrapping_add(1);
-        inner.look(turn.is_multiple_of(VOUCH_EVERY)).await;
+        let silent = well_since.elapsed() >= WELL_FOR;
+        if !inner.look(turn.is_multiple_of(VOUCH_EVERY), silent).await {
+            well_since = Instant::now();
+        }
     }
 }
 
@@ -450,7 +467,9 @@ pub(super) async fn hear(inner: Weak<Inner>, bus: Arc<dyn Bus>) {
                     match heard {
                         BusEvent::Message(payload) => inner.heard(&payload).await,
                         // Entries and the time a ring was told with stop what rings; vouching finds what has ended.
-                        BusEvent::Gap => inner.vouch().await,
+                        BusEvent::Gap => {
+                            let _again_soon = inner.vouch().await;
+                        }
                     }
                 }
             }

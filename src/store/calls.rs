@@ -3,8 +3,6 @@
 //! Whatever happens to a call is decided by [`Call`] while the conversation's row is held, and stands in the log of the conversation
 //! from the same commit on: there is no call without its entry, and no entry that is not true.
 
-use std::sync::Arc;
-
 use nova_actors::call::{Call, Changed, Media, Outcome, Refusal, State};
 use nova_actors::conversation::{Entry, EntryKind, NewEntry};
 use nova_actors::id::{CallId, ConversationId, DeviceId, NodeId, RoomId, UserId};
@@ -26,7 +24,7 @@ const COLUMNS: &str = "id, conversation_id, room_id, caller_id, media, is_direct
 #[derive(Debug)]
 pub enum Started {
     /// There is a call now, with a room on the node that asked.
-    New(Box<Call>, Kept, Entry),
+    New(Box<Call>, Box<Kept>, Entry),
     /// There was one already.
     Running(Box<Call>),
 }
@@ -115,7 +113,7 @@ impl Store {
         rooms::insert(&mut tx, &room, now).await?;
         let entry = tell(&mut tx, &call).await?;
         tx.commit().await?;
-        Ok(Started::New(Box::new(call), room, entry))
+        Ok(Started::New(Box::new(call), Box::new(room), entry))
     }
 
     /// Lets `change` decide about a call, and writes what it decided.
@@ -334,7 +332,7 @@ async fn tell(tx: &mut PgConnection, call: &Call) -> Result<Entry, StoreError> {
         sender,
         at: row.try_get("at")?,
         client_msg_id,
-        body: Arc::clone(&body),
+        body,
         visible_to: None,
     })
 }

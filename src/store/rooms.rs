@@ -135,9 +135,13 @@ impl Store {
         Ok(())
     }
 
-    /// A room has ended.
-    pub async fn drop_room(&self, id: RoomId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM rooms WHERE id = $1").bind(id.as_uuid()).execute(self.pool()).await?;
+    /// A room has ended; with a node, unless another has it by now.
+    pub async fn drop_room(&self, id: RoomId, node: Option<NodeId>) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM rooms WHERE id = $1 AND ($2::uuid IS NULL OR node_id = $2)")
+            .bind(id.as_uuid())
+            .bind(node.map(|node| node.as_uuid()))
+            .execute(self.pool())
+            .await?;
         Ok(())
     }
 
