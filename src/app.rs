@@ -404,8 +404,12 @@ impl App {
 
     /// The line printed on standard output when the node is ready: the doors it has.
     pub fn ready_line(&self) -> String {
-        let mut line = serde_json::json!({ "ready": true, "http": self.http_addr.to_string() });
-        let mut has = |door: &str, addr: SocketAddr| line[door] = addr.to_string().into();
+        let mut line = serde_json::Map::new();
+        line.insert("ready".to_owned(), true.into());
+        let mut has = |door: &str, addr: SocketAddr| {
+            line.insert(door.to_owned(), addr.to_string().into());
+        };
+        has("http", self.http_addr);
         if self.ingest.is_some() {
             has("rtmp", self.engine.rtmp_addr);
         }
@@ -413,7 +417,7 @@ impl App {
             has("rtc", self.engine.rtc_addr);
         }
         has("metrics", self.metrics_addr);
-        line.to_string()
+        serde_json::Value::Object(line).to_string()
     }
 
     /// Serves until `stop` resolves, then drains; returns when nothing of the node is left.
