@@ -462,7 +462,7 @@ impl Inner {
         let one_of = tally.time_one_of.get();
         if one_of > 0
             && !is_repeat
-            && tally.packets.get() % one_of == 0
+            && tally.packets.get().is_multiple_of(one_of)
             && let Some(stamp) = stamp_of(payload, view.codec.is_audio())
         {
             let now_us = now.duration_since(began).as_micros();
