@@ -285,7 +285,7 @@ impl App {
             store: store.clone(),
             bus: bus.clone(),
             told: Arc::new(relay.clone()),
-            blocks: blocks.clone(),
+            blocks,
             blocked: relay.hear_blocked(),
             media,
             events,

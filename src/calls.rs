@@ -10,9 +10,10 @@
 //! Nothing is awaited under the lock, so every request is a few microseconds of it.
 
 mod entrance;
+pub(crate) mod examples;
 mod life;
 mod places;
-mod signalling;
+pub(crate) mod signalling;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,15 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::places::Place;
 use super::signalling::{
-    Answered, because, fields, invalid, of_media, read_offer, refused, show_participant, show_track,
+    Answered, NAME_CHARS_MAX, because, fields, invalid, of_media, read_offer, refused, show_participant,
+    show_track,
 };
 use super::{Calls, Held, Seat, event};
 use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{Answer, RoomRequest};
 use crate::error::Code;
-
-/// Characters of what somebody calls themselves in a room.
-const NAME_CHARS_MAX: usize = 64;
 
 /// `room.join {room, offer, name?}`: the same device again takes its place over. `room.join {room, resume, offer?}`: it comes back to
 /// its place over another connection; with an offer over other paths too.
@@ -46,16 +44,36 @@ struct Lobby {
     on: bool,
 }
 
+impl Join {
+    fn check(&self) -> Result<(), Refusal> {
+        match &self.name {
+            Some(name) if name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() => {
+                Err(invalid("name", format!("1 to {NAME_CHARS_MAX} characters are wanted")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the fields of a request to come in, or about who may, are as they must be.
+#[cfg(test)]
+pub(super) fn check(request: RoomRequest) -> Result<(), Refusal> {
+    match request.kind.as_str() {
+        "room.join" => {
+            let join: Join = fields(request)?;
+            join.check()?;
+            join.offer.as_deref().map_or(Ok(()), super::signalling::bounded)
+        }
+        "room.admit" => fields::<Admit>(request).map(drop),
+        "room.lobby" => fields::<Lobby>(request).map(drop),
+        _ => Err(Code::UnknownType.into()),
+    }
+}
+
 impl Calls {
     pub(super) async fn join(&self, device: &DeviceHandle, request: RoomRequest) -> Answered {
         let join: Join = fields(request)?;
-        if join
-            .name
-            .as_ref()
-            .is_some_and(|name| name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty())
-        {
-            return Err(invalid("name", format!("1 to {NAME_CHARS_MAX} characters are wanted")));
-        }
+        join.check()?;
         let offer = join.offer.as_deref().map(read_offer).transpose()?;
         self.0.count_join(device.user())?;
         let asked = self.0.clock.instant();
@@ -243,7 +261,7 @@ impl super::Inner {
 }
 
 /// Everything a newcomer has to know.
-fn state(room: &Room, you: ParticipantId) -> Map<String, Value> {
+pub(super) fn state(room: &Room, you: ParticipantId) -> Map<String, Value> {
     let is_host = room.participant(you).is_some_and(|one: &Participant| one.role == Role::Host);
     let waiting: Vec<Value> =
         if is_host { room.waiting().iter().map(show_guest).collect() } else { Vec::new() };
@@ -267,7 +285,7 @@ fn state(room: &Room, you: ParticipantId) -> Map<String, Value> {
     }
 }
 
-fn show_guest(guest: &Guest) -> Value {
+pub(super) fn show_guest(guest: &Guest) -> Value {
     json!({ "user": guest.user, "name": guest.name })
 }
 

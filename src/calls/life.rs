@@ -59,6 +59,16 @@ struct Which {
     call: CallId,
 }
 
+/// Whether the fields of a request about a call are as they must be.
+#[cfg(test)]
+pub(super) fn check(request: RoomRequest) -> Result<(), Refusal> {
+    match request.kind.as_str() {
+        "call.start" => fields::<Start>(request).map(drop),
+        "call.accept" | "call.decline" | "call.cancel" => fields::<Which>(request).map(drop),
+        _ => Err(Code::UnknownType.into()),
+    }
+}
+
 /// What nodes tell each other of a call.
 #[derive(Serialize, Deserialize)]
 struct Told {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use nova_actors::id::RoomId;
 use nova_actors::room::{self, Participant, ParticipantId, Role, Room, Source, Track, TrackId};
+pub(crate) use nova_media::sdp::OFFER_BYTES_MAX;
 use nova_media::sdp::Offer;
 use nova_media::sfu::{self, MemberId, SfuError, Want};
 use serde::Deserialize;
@@ -15,10 +16,64 @@ use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{Answer, RoomRequest};
 use crate::error::Code;
 
+/// Characters of what somebody calls themselves in a room.
+pub(crate) const NAME_CHARS_MAX: usize = 64;
 /// Tracks somebody wants to see; a screen shows fewer.
-const WANTS_MAX: usize = 50;
+pub(crate) const WANTS_MAX: usize = 50;
 /// Pixels of a wish.
-const HEIGHT_MAX: u16 = 4_320;
+pub(crate) const HEIGHT_MAX: u16 = 4_320;
+
+/// The types of all requests about calls, in the order of the document.
+pub(crate) const KINDS: &[&str] = &[
+    "call.start",
+    "call.accept",
+    "call.decline",
+    "call.cancel",
+    "room.join",
+    "room.offer",
+    "room.candidate",
+    "room.publish",
+    "room.unpublish",
+    "room.mute",
+    "room.view",
+    "room.hand",
+    "room.kick",
+    "room.role",
+    "room.lock",
+    "room.lobby",
+    "room.admit",
+    "room.leave",
+];
+
+/// Whether the fields of a request are as they must be, whoever says it and wherever: what the document promises.
+#[cfg(test)]
+pub(crate) fn check(request: RoomRequest) -> Result<(), Refusal> {
+    match request.kind.as_str() {
+        kind if kind.starts_with("call.") => super::life::check(request),
+        "room.join" | "room.admit" | "room.lobby" => super::entrance::check(request),
+        "room.offer" => bounded(&fields::<Reoffer>(request)?.offer),
+        "room.candidate" => fields::<Candidate>(request).map(drop),
+        "room.publish" => fields::<Publish>(request)?.check(),
+        "room.unpublish" => fields::<Unpublish>(request).map(drop),
+        "room.mute" => fields::<Mute>(request).map(drop),
+        "room.view" => fields::<View>(request)?.check(),
+        "room.hand" => fields::<Hand>(request).map(drop),
+        "room.kick" => fields::<Kick>(request).map(drop),
+        "room.role" => fields::<SetRole>(request).map(drop),
+        "room.lock" => fields::<Lock>(request).map(drop),
+        "room.leave" => fields::<Leave>(request).map(drop),
+        _ => Err(Code::UnknownType.into()),
+    }
+}
+
+/// An offer that is too large to be looked at.
+#[cfg(test)]
+pub(super) fn bounded(offer: &str) -> Result<(), Refusal> {
+    match offer.len() > OFFER_BYTES_MAX {
+        true => Err(invalid("offer", "it is too large")),
+        false => Ok(()),
+    }
+}
 
 /// `room.offer {offer}`: another network, or more to send.
 #[derive(Deserialize)]
@@ -132,6 +187,27 @@ struct Hand {
 #[serde(deny_unknown_fields)]
 struct Leave {}
 
+impl Publish {
+    fn check(&self) -> Result<(), Refusal> {
+        match self.tracks.len() > room::TRACKS_MAX {
+            true => Err(invalid("tracks", format!("at most {} are published at once", room::TRACKS_MAX))),
+            false => Ok(()),
+        }
+    }
+}
+
+impl View {
+    fn check(&self) -> Result<(), Refusal> {
+        if self.want.len() > WANTS_MAX {
+            return Err(invalid("want", format!("at most {WANTS_MAX} are wanted")));
+        }
+        if self.want.iter().any(|want| want.height > HEIGHT_MAX) {
+            return Err(invalid("want.height", format!("at most {HEIGHT_MAX} pixels are wanted")));
+        }
+        Ok(())
+    }
+}
+
 pub(super) type Answered = Result<Option<Answer>, Refusal>;
 
 impl Calls {
@@ -174,10 +250,9 @@ impl Calls {
         Ok(Some(Answer::Other(told)))
     }
 
-    async fn publish(&self, device: &DeviceHandle, Publish { tracks }: Publish) -> Answered {
-        if tracks.len() > room::TRACKS_MAX {
-            return Err(refused(room::Refusal::TooManyTracks));
-        }
+    async fn publish(&self, device: &DeviceHandle, publish: Publish) -> Answered {
+        publish.check()?;
+        let Publish { tracks } = publish;
         let (seat, member) = self.seat(device)?;
         let mut published = Vec::new();
         for Publication { mid, source, muted } in tracks {
@@ -252,13 +327,9 @@ impl Calls {
         Ok(None)
     }
 
-    async fn view(&self, device: &DeviceHandle, View { want }: View) -> Answered {
-        if want.len() > WANTS_MAX {
-            return Err(invalid("want", format!("at most {WANTS_MAX} are wanted")));
-        }
-        if want.iter().any(|want| want.height > HEIGHT_MAX) {
-            return Err(invalid("want.height", format!("at most {HEIGHT_MAX} pixels are wanted")));
-        }
+    async fn view(&self, device: &DeviceHandle, view: View) -> Answered {
+        view.check()?;
+        let View { want } = view;
         let (_, member) = self.seat(device)?;
         let wants = want.into_iter().map(|Wanted { track, height }| Want { track, height });
         self.0.media.view(member, wants.collect()).await;
@@ -350,7 +421,7 @@ pub(super) fn show_track(track: &Track) -> Value {
     json!({ "track": track.id, "participant": track.participant, "source": source, "muted": track.muted })
 }
 
-fn role_name(role: Role) -> &'static str {
+pub(super) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Listener => "listener",
         Role::Speaker => "speaker",

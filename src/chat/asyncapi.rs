@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::goodbye::Goodbye;
 use super::upgrade;
 use super::wire::{FromDevice, SUBPROTOCOL};
+use crate::calls::signalling::KINDS;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let mut text = serde_json::to_string_pretty(&build()).expect("the document is made of JSON values");
@@ -130,12 +131,12 @@ fn description() -> String {
         "One JSON object per text message. A request carries `ref`, a number of your choice, and has exactly one answer with the \
          same `ref`: its own, or `error`. What has no `ref` is a push.\n\n\
          `connect` is the first message, within ten seconds; what the device missed follows as `entry` pushes, then `drained`. \
-         Requests: {}, and those that begin with `room.` or `call.`.\n\n\
+         Requests: {}.\n\n\
          Entries of one conversation come in the order of `seq`, without hole and without repeat, on every connection. A field that \
          may be left out of a request may be `null` as well; a field that is not described here is refused.\n\n\
          A connection ends with `goodbye` and a close frame of the same number. 4000 to 4499: come back, after `after_ms`, and resume. \
          4500 to 4999: stay away until the cause is mended.\n{goodbyes}",
-        FromDevice::KINDS.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", "),
+        FromDevice::KINDS.iter().chain(KINDS).map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", "),
     )
 }
 

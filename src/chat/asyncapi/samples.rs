@@ -12,6 +12,7 @@ use super::super::encoded::Encoded;
 use super::super::frame::MESSAGE_BYTES_MAX;
 use super::super::goodbye::Goodbye;
 use super::super::wire::{self, Answer, Counted, Entry, Limits, PresenceOf, PresenceState, Push};
+use crate::calls::examples;
 use crate::error::Code;
 
 const CONVERSATION: &str = "conv_01h455vb4pex5vsknk084sn02q";
@@ -22,7 +23,37 @@ const SESSION: &str = "sess_01h455vb4pex5vsknk084sn02q";
 const POST: &str = "post_01h455vb4pex5vsknk084sn02q";
 const STREAM: &str = "stream_01h455vb4pex5vsknk084sn02q";
 const MEDIA: &str = "media_01h455vb4pex5vsknk084sn02q";
+const ROOM: &str = "room_01h455vb4pex5vsknk084sn02q";
+const CALL: &str = "call_01h455vb4pex5vsknk084sn02q";
 const CLIENT_MSG_ID: &str = "0198f2f0-1c1e-7d55-a3c3-0a6d3f0e4d11";
+
+/// What is said of calls, as the document calls it.
+const SAID_OF_CALLS: &[&str] = &[
+    "call.ringing",
+    "call.accepted",
+    "room.joined",
+    "room.moved",
+    "room.waiting",
+    "room.answer",
+    "room.published",
+    "call",
+    "room.event.joined",
+    "room.event.left",
+    "room.event.published",
+    "room.event.unpublished",
+    "room.event.muted",
+    "room.event.slots",
+    "room.event.speakers",
+    "room.event.layers",
+    "room.event.paused",
+    "room.event.hand",
+    "room.event.role",
+    "room.event.locked",
+    "room.event.lobby",
+    "room.event.waiting",
+    "room.event.admitted",
+    "room.event.closed",
+];
 
 /// Examples of a request: with all it may carry, and with what it must.
 pub(super) fn request(kind: &str) -> Vec<Value> {
@@ -75,11 +106,46 @@ pub(super) fn request(kind: &str) -> Vec<Value> {
         "watch" | "unwatch" => vec![json!({ "ref": 11, "type": kind, "stream": STREAM })],
         "refresh" => vec![json!({ "ref": 12, "type": "refresh", "token": "eyJ0eXAi" })],
         "ping" => vec![json!({ "ref": 13, "type": "ping" })],
-        "room.join" => {
-            vec![json!({ "ref": 14, "type": "room.join", "room": "room_01h455vb4pex5vsknk084sn02q" })]
-        }
-        _ => Vec::new(),
+        _ => call_request(kind),
     }
+}
+
+/// Examples of a request about calls.
+fn call_request(kind: &str) -> Vec<Value> {
+    let with = |fields: Value| {
+        let mut request = fields;
+        if let Some(request) = request.as_object_mut() {
+            request.insert("ref".to_owned(), 14.into());
+            request.insert("type".to_owned(), kind.into());
+        }
+        request
+    };
+    let several = match kind {
+        "call.start" => vec![json!({ "conversation": CONVERSATION, "media": "video" })],
+        "call.accept" | "call.decline" | "call.cancel" => vec![json!({ "call": CALL })],
+        "room.join" => vec![
+            json!({ "room": ROOM, "offer": "v=0", "name": "Ann" }),
+            json!({ "room": ROOM, "resume": 3, "offer": "v=0" }),
+            json!({ "room": ROOM, "resume": 3 }),
+        ],
+        "room.offer" => vec![json!({ "offer": "v=0" })],
+        "room.candidate" => vec![json!({ "candidate": { "candidate": "candidate:1", "sdpMid": "0" } })],
+        "room.publish" => {
+            vec![json!({ "tracks": [{ "mid": "0", "source": "microphone", "muted": false }] })]
+        }
+        "room.unpublish" => vec![json!({ "track": 7 })],
+        "room.mute" => vec![json!({ "track": 7, "muted": true })],
+        "room.view" => vec![json!({ "want": [{ "track": 7, "height": 360 }] })],
+        "room.hand" => vec![json!({ "up": true })],
+        "room.kick" => vec![json!({ "participant": 3 })],
+        "room.role" => vec![json!({ "participant": 3, "role": "listener" })],
+        "room.lock" => vec![json!({ "locked": true })],
+        "room.lobby" => vec![json!({ "on": true })],
+        "room.admit" => vec![json!({ "user": OTHER, "admit": true })],
+        "room.leave" => vec![json!({})],
+        _ => Vec::new(),
+    };
+    several.into_iter().map(with).collect()
 }
 
 fn id<T: FromStr>(text: &str) -> T {
@@ -90,8 +156,15 @@ fn raw(value: &Value) -> Arc<RawValue> {
     RawValue::from_string(value.to_string()).expect("a value printed is JSON").into()
 }
 
-fn fields(value: Value) -> serde_json::Map<String, Value> {
-    value.as_object().cloned().unwrap_or_default()
+/// What the document calls a message about calls: its type, and of an event in a room which.
+fn of_call(fields: &serde_json::Map<String, Value>) -> &'static str {
+    let text = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+    let name = match text("type") {
+        "room.event" => format!("room.event.{}", text("event")),
+        kind => kind.to_owned(),
+    };
+    let known = SAID_OF_CALLS.iter().find(|known| **known == name);
+    known.unwrap_or_else(|| unreachable!("{name} has a name in the document"))
 }
 
 fn entry(sender: Option<UserId>) -> Entry {
@@ -144,8 +217,10 @@ pub(super) fn answers() -> Vec<Answer> {
         Answer::Watching { stream: id::<StreamId>(STREAM), chat: conversation, viewers: 12 },
         Answer::Pong { at },
         Answer::Ok,
-        Answer::Other(fields(json!({ "type": "room.joined", "room": "room_01h455vb4pex5vsknk084sn02q" }))),
     ]
+    .into_iter()
+    .chain(examples::answers().into_iter().map(Answer::Other))
+    .collect()
 }
 
 /// What the document calls an answer. A new one has no name until it is given one here, and described.
@@ -158,7 +233,7 @@ pub(super) fn answer_key(answer: &Answer) -> &'static str {
         Answer::Watching { .. } => "watching",
         Answer::Pong { .. } => "pong",
         Answer::Ok => "ok",
-        Answer::Other(_) => "room_answer",
+        Answer::Other(fields) => of_call(fields),
     }
 }
 
@@ -185,8 +260,10 @@ pub(super) fn pushes() -> Vec<Push> {
         Push::StreamStats { stream: id(STREAM), stats: raw(&json!({ "state": "live", "viewers": 12 })) },
         Push::Online(Counted { conversation, online: 3 }),
         Push::Unwatched { stream: id(STREAM) },
-        Push::Other(fields(json!({ "type": "room.event", "room": "room_01h455vb4pex5vsknk084sn02q" }))),
     ]
+    .into_iter()
+    .chain(examples::pushes().into_iter().map(Push::Other))
+    .collect()
 }
 
 /// As [`answer_key`], of a push.
@@ -204,7 +281,7 @@ pub(super) fn push_key(push: &Push) -> &'static str {
         Push::StreamStats { .. } => "stream_stats",
         Push::Online(_) => "online",
         Push::Unwatched { .. } => "unwatched",
-        Push::Other(_) => "room_push",
+        Push::Other(fields) => of_call(fields),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What each message consists of, as JSON Schema (2020-12).
 
-use nova_actors::id::{ConversationId, DeviceId, MediaId, PostId, SessionId, StreamId, UserId};
+mod calls;
+
+use nova_actors::id::{
+    CallId, ConversationId, DeviceId, MediaId, PostId, RoomId, SessionId, StreamId, UserId,
+};
 use serde_json::{Map, Value, json};
 
 use super::super::goodbye::Goodbye;
@@ -99,7 +103,7 @@ fn id(prefix: &str) -> Value {
 pub(super) fn shared() -> Value {
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let goodbyes: Vec<_> = Goodbye::ALL.iter().map(|goodbye| goodbye.code()).collect();
-    json!({
+    let mut all = json!({
         "Ref": about(number(u64::MAX), "A number the client chooses; the answer carries the same."),
         "Sequence": about(number(SEQUENCE_MAX), "A place in a conversation's log; the first is 1."),
         "Time": { "type": "string", "format": "date-time", "description": "RFC 3339; the engine says UTC with milliseconds." },
@@ -109,6 +113,8 @@ pub(super) fn shared() -> Value {
         "SessionId": id(SessionId::PREFIX),
         "PostId": id(PostId::PREFIX),
         "StreamId": id(StreamId::PREFIX),
+        "RoomId": id(RoomId::PREFIX),
+        "CallId": id(CallId::PREFIX),
         "MediaId": id(MediaId::PREFIX),
         "ClientMsgId": {
             "type": "string",
@@ -141,7 +147,11 @@ pub(super) fn shared() -> Value {
         },
         "ErrorCode": { "type": "string", "enum": codes, "description": "Stable names to branch on; `/docs#errors` lists them." },
         "GoodbyeCode": { "type": "integer", "enum": goodbyes },
-    })
+    });
+    for (name, schema) in calls::shared() {
+        all = with(all, name, schema);
+    }
+    all
 }
 
 fn location() -> Value {
@@ -207,7 +217,7 @@ fn entry(before: &[(&str, Value)]) -> Value {
         ("sender?", about(named("UserId"), "Who; absent for what the engine itself says.")),
         ("at", named("Time")),
         ("client_msg_id?", named("ClientMsgId")),
-        ("body", json!({ "type": "object", "description": "By kind. `message`: what was sent (`text`, `reply_to`, `mentions`, `attachments`, `location`). `edit`: `target`, `text`. `delete`: `target`. `reaction`: `target`, `emoji`, `on`. `member`: `action`, whom it is about, and `owner` where an owner left it to somebody. `title`: what changed of `title` and `retention_s`. `{hidden: true}` stands for what others were shown." })),
+        ("body", json!({ "type": "object", "description": "By kind. `message`: what was sent (`text`, `reply_to`, `mentions`, `attachments`, `location`). `edit`: `target`, `text`. `delete`: `target`. `reaction`: `target`, `emoji`, `on`. `member`: `action`, whom it is about, and `owner` where an owner left it to somebody. `title`: what changed of `title` and `retention_s`. `call`: `call`, `room`, `media`, `state`, and where there are any `outcome`, `answered_by`, `duration_s`. `{hidden: true}` stands for what others were shown." })),
     ]);
     object(&fields)
 }
@@ -296,21 +306,7 @@ pub(super) fn requests() -> Vec<Request> {
         { "properties": { "location": { "type": "object" } }, "required": ["location"] },
     ]);
     send.message.payload = with(send.message.payload, "anyOf", something);
-    let room = Request {
-        message: Message {
-            key: "room",
-            name: "room.*, call.*",
-            summary: "Signalling of group calls; its fields belong to the request.",
-            payload: json!({
-                "type": "object",
-                "properties": { "type": { "type": "string", "pattern": "^(room|call)\\.", "maxLength": KIND_BYTES_MAX }, "ref": named("Ref") },
-                "required": ["type", "ref"],
-            }),
-            examples: samples::request("room.join"),
-        },
-        answer: Some("room_answer"),
-    };
-    vec![
+    let mut all = vec![
         request(
             "connect",
             Some("connected"),
@@ -406,28 +402,13 @@ pub(super) fn requests() -> Vec<Request> {
             &[("token", named("Token"))],
         ),
         request("ping", Some("pong"), "Is anybody there?", &[]),
-        room,
-    ]
+    ];
+    all.extend(calls::requests());
+    all
 }
 
 fn said(key: &'static str, name: &'static str, summary: &'static str, payload: Value) -> Message {
     Message { key, name, summary, payload, examples: samples::said(key) }
-}
-
-/// A message whose fields its decider chose.
-fn open(key: &'static str, reference: bool, summary: &'static str) -> Message {
-    let mut properties = json!({ "type": { "type": "string", "pattern": "^(room|call)" } });
-    let mut required = vec!["type"];
-    if reference {
-        properties = with(properties, "ref", named("Ref"));
-        required.push("ref");
-    }
-    said(
-        key,
-        "room.*, call.*",
-        summary,
-        json!({ "type": "object", "properties": properties, "required": required }),
-    )
 }
 
 /// Everything that answers a request.
@@ -436,7 +417,7 @@ pub(super) fn answers() -> Vec<Message> {
         said(key, name, summary, message(name, Ref::Needed, fields))
     };
     let count = || number(u64::MAX);
-    vec![
+    let mut all = vec![
         answer(
             "connected",
             "connected",
@@ -517,7 +498,6 @@ pub(super) fn answers() -> Vec<Message> {
         ),
         answer("pong", "pong", "Somebody is.", &[("at", about(named("Time"), "The engine's time."))]),
         answer("ok", "ok", "It is done.", &[]),
-        open("room_answer", true, "The answer to a request about a call."),
         said(
             "error",
             "error",
@@ -532,7 +512,9 @@ pub(super) fn answers() -> Vec<Message> {
                 ],
             ),
         ),
-    ]
+    ];
+    all.extend(calls::answers());
+    all
 }
 
 /// Everything the engine says by itself.
@@ -542,7 +524,7 @@ pub(super) fn pushes() -> Vec<Message> {
     };
     let conversation = || ("conversation", named("ConversationId"));
     let kind = |name: &str| ("type", json!({ "const": name }));
-    vec![
+    let mut all = vec![
         said(
             "entry",
             "entry",
@@ -632,7 +614,6 @@ pub(super) fn pushes() -> Vec<Message> {
             "A stream is not watched any more: a block came between its owner and this user.",
             &[("stream", named("StreamId"))],
         ),
-        open("room_push", false, "Something happened in a call."),
         push(
             "goodbye",
             "goodbye",
@@ -650,5 +631,7 @@ pub(super) fn pushes() -> Vec<Message> {
                 ),
             ],
         ),
-    ]
+    ];
+    all.extend(calls::pushes());
+    all
 }
