@@ -179,6 +179,29 @@ async fn a_call_rings_on_whatever_page_and_is_answered_or_declined() {
     ann.sees(".entries", "Your call was declined").await;
     ann.picture("call-log").await;
 
+    // It is declined while Ann's browser still asks her for the microphone: she hears so at once, and nothing listens to her afterwards.
+    ann.run(
+        "const devices = navigator.mediaDevices;
+        const ask = devices.getUserMedia.bind(devices);
+        devices.getUserMedia = async (wanted) => {
+            await new Promise((allow) => { window.allow = allow; });
+            delete devices.getUserMedia;
+            window.given = await ask(wanted);
+            return window.given;
+        };",
+    )
+    .await;
+    ann.click("[aria-label='Voice call']").await;
+    bob.press("Decline").await;
+    ann.sees(".lead", "The call was declined").await;
+    ann.run("window.allow();").await;
+    let silent = "return window.given?.getTracks().every((track) => track.readyState === 'ended') ?? false";
+    eventually("Ann's microphone is off", PATIENCE, async || (ann.run(silent).await == true).then_some(()))
+        .await;
+    ann.sees(".lead", "The call was declined").await;
+    ann.press("To the conversation").await;
+    ann.sees(".entries", "Your call was declined").await;
+
     // Whoever hangs up before anybody answers leaves a missed call.
     ann.click("[aria-label='Voice call']").await;
     bob.sees("dialog h2", "ann is calling").await;

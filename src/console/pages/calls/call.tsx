@@ -45,7 +45,9 @@ export function CallPage({ params }: PageProps) {
   const [call, set_call] = useState<Call | null>(null);
   const [error, set_error] = useState<unknown>(null);
   const [, again] = useState(0);
-  const news = useRings().in_room(room);
+  const rings = useRings();
+  const news = rings.in_room(room);
+  const here = useRef(true);
   // Who called or answered has said already that they come, and how.
   const { query } = usePlace();
   const asked = query.get("join");
@@ -53,11 +55,16 @@ export function CallPage({ params }: PageProps) {
   const enter = async (how = asked) => {
     set_error(null);
     try {
+      const { data: me } = await nova.accounts.me();
       const local = await devices(how !== "audio");
+      // People think about the browser's question: meanwhile they may have gone elsewhere, or the call may be over.
+      if (!here.current || rings.in_room(room)?.state === "ended") {
+        for (const track of local.getTracks()) track.stop();
+        return;
+      }
       const made = nova.calls.call(the_socket(), room, { relay_only: query.has("relay") });
       made.watch(() => again((before) => before + 1));
       set_call(made);
-      const { data: me } = await nova.accounts.me();
       await made.join(local, me.display_name.slice(0, 64));
     } catch (reason) {
       set_error(reason);
@@ -65,6 +72,9 @@ export function CallPage({ params }: PageProps) {
   };
   useEffect(() => {
     if (asked !== null) void enter(asked);
+    return () => {
+      here.current = false;
+    };
   }, []);
   useEffect(() => {
     if (!call) return;
@@ -76,28 +86,12 @@ export function CallPage({ params }: PageProps) {
     };
   }, [call]);
 
-  if (error !== null) {
+  // A call may be over before one is in it; then that is what there is to say, not that it could not be joined.
+  const over = news?.state === "ended" && call?.state.name !== "in";
+  if (over || (error === null && call?.state.name === "ended")) {
+    const reason = call?.state.name === "ended" && error === null ? call.state.reason : "ended";
     return (
-      <Page title="Call">
-        <Failed title="The call could not be joined" words={media_words(error)} action={{ label: "Try again", run: () => void enter() }} />
-      </Page>
-    );
-  }
-  if (!call || call.state.name === "idle") {
-    if (asked !== null) return <Page title="Call">{<Loading what="Joining" />}</Page>;
-    return (
-      <Page title="Call" lead="Your browser will ask for your camera and microphone.">
-        <div class="actions">
-          <button type="button" class="primary" onClick={() => void enter()}>
-            Join now
-          </button>
-        </div>
-      </Page>
-    );
-  }
-  if (call.state.name === "ended") {
-    return (
-      <Page title="Call" lead={(news?.outcome && OUTCOMES[news.outcome]) ?? ENDINGS[call.state.reason] ?? "The call has ended."}>
+      <Page title="Call" lead={(news?.outcome && OUTCOMES[news.outcome]) ?? ENDINGS[reason] ?? "The call has ended."}>
         <div class="actions">
           {news?.state !== "ended" && (
             <button type="button" class="primary" onClick={() => void enter()}>
@@ -113,6 +107,25 @@ export function CallPage({ params }: PageProps) {
               Other calls
             </button>
           )}
+        </div>
+      </Page>
+    );
+  }
+  if (error !== null) {
+    return (
+      <Page title="Call">
+        <Failed title="The call could not be joined" words={media_words(error)} action={{ label: "Try again", run: () => void enter() }} />
+      </Page>
+    );
+  }
+  if (!call || call.state.name === "idle") {
+    if (asked !== null) return <Page title="Call">{<Loading what="Joining" />}</Page>;
+    return (
+      <Page title="Call" lead="Your browser will ask for your camera and microphone.">
+        <div class="actions">
+          <button type="button" class="primary" onClick={() => void enter()}>
+            Join now
+          </button>
         </div>
       </Page>
     );
