@@ -133,7 +133,7 @@ pub enum AdminError {
     )]
     NodesRun(i64),
     /// Nobody reads the event log under this name.
-    #[error("no group is called `{}`; `nova admin events lag` lists them", .0.escape_debug())]
+    #[error("no group is called `{}`; `nova admin events groups` lists them", .0.escape_debug())]
     NoSuchGroup(String),
     /// What was given cannot be had; the fields and why.
     #[error("{0}")]

@@ -308,6 +308,8 @@ impl App {
             tokio::spawn(conversations.clone().keep_swept());
             tokio::spawn(crate::events::sequencer::run(store.clone(), metrics.clone()));
             tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
+            let notices = crate::events::notices::Notices(store.clone());
+            tokio::spawn(crate::events::consumer::run(store.clone(), metrics.clone(), notices));
         }
         let (budgets, models) = (config.feeds.budgets(), config.feed_models());
         let feeds = Arc::new(Feeds::new(

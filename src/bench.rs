@@ -6,6 +6,7 @@
 //! | file | what it settles |
 //! |---|---|
 //! | [`chat`] | `nova bench chat`: the figures of chat, one scenario each |
+//! | [`events`] | `nova bench events`: the event log, written, read again, and its sequencer killed |
 //! | [`feeds`] | `nova bench feeds`: the figures of posts and feeds; `nova bench seed`: a town to measure them in |
 //! | [`calls`] | `nova bench calls`: the figures of calls, with participants without a browser |
 //! | [`swarm`], [`client`] | many sockets that cost little, and what they count |
@@ -16,6 +17,7 @@
 pub mod calls;
 pub mod chat;
 pub mod client;
+pub mod events;
 pub mod feeds;
 pub mod installation;
 pub mod measure;
@@ -31,6 +33,8 @@ use installation::InstallError;
 pub enum BenchCommand {
     /// Chat: fan-out, idle sockets, durable sends, resuming. Without --addr it measures nodes of its own.
     Chat(chat::ChatBench),
+    /// The event log: how fast events get their places and are read again, and how soon another node goes on.
+    Events(events::EventsBench),
     /// Posts and feeds, in a town of 25,000 people on nodes of its own.
     Feeds(feeds::FeedsBench),
     /// Put that town into the database of a configured engine.
@@ -66,6 +70,7 @@ impl BenchCommand {
         let here = tokio::task::LocalSet::new();
         match self {
             BenchCommand::Chat(chat) => here.block_on(&runtime, chat.run()),
+            BenchCommand::Events(events) => here.block_on(&runtime, events.run()),
             BenchCommand::Feeds(feeds) => here.block_on(&runtime, feeds.run()),
             BenchCommand::Seed(seed) => here.block_on(&runtime, seed.run()),
             BenchCommand::Calls(calls) => here.block_on(&runtime, calls.run()),

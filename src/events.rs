@@ -8,6 +8,7 @@
 //! | file | what it settles |
 //! |---|---|
 //! | [`schema`] | the messages, as in `proto/` |
+//! | [`notices`] | a group: who is to be told of what others did |
 //! | [`sequencer`] | who gives places, and the days that are kept |
 //! | [`consumer`] | reading: batches, retries, dead letters, how far behind |
 //!
@@ -24,15 +25,22 @@
 //!   after a crash and must bear it: versions and event ids are there for that.
 //! - **Nothing is announced with NOTIFY**: it takes a lock over all commits. The sequencer is woken inside a node and looks by itself else.
 //!
-//! Chat enters as one row for each batch the journal commits ([`Event::MessagesSent`]): the journal's function would write it beside the
-//! entries, and chat pays for one row and not for a hundred.
+//! # Chat
+//!
+//! What is said enters as one row for each part of a batch that the journal commits ([`Event::MessagesSent`]): `append_entries` writes it
+//! under the locks of the conversations, so chat pays for one row and not for a hundred. The row says where the messages are and not what
+//! they say: a message that is deleted, or the place of somebody who has moved on, is gone from the conversation, and a log that is kept
+//! for days must not be where it is still found. Who reads the event asks the store ([`Store::sent`](crate::store::Store::sent)).
+//! Receipts are told in the same way ([`Event::ReceiptsMoved`]), in order for each member.
 
 pub mod consumer;
+pub mod notices;
 pub mod schema;
 pub mod sequencer;
 
 use nova_actors::id::EventId;
 use prost::Message as _;
+use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -70,9 +78,9 @@ macro_rules! topics {
 
 topics! {
     Content 1 "content-events" 6 "Posts, comments, likes; by post. Stories; by story.";
-    Media 2 "media-events" 3 "Uploads; by medium.";
+    Media 2 "media-events" 3 "Uploads, broadcasts, recordings; by medium or stream.";
     User 3 "user-events" 3 "Accounts, follows, blocks; by who acts.";
-    Messaging 4 "messaging-events" 3 "Messages; by conversation.";
+    Messaging 4 "messaging-events" 3 "Where messages are; by conversation.";
     Notification 5 "notification-events" 2 "Notifications; by recipient.";
     Analytics 6 "analytics-events" 6 "What readers do; by reader.";
     FeedUpdates 7 "feed-updates" 3 "Posts that were put on feeds; by post.";
@@ -165,19 +173,25 @@ events! {
     StoryDeleted Content 1;
     UserRegistered User 1;
     UserProfileUpdated User 1;
+    UserDeleted User 1;
     UserFollowed User 1;
     UserUnfollowed User 1;
     UserMuted User 1;
     UserBlocked User 1;
     MediaUploaded Media 1;
+    StreamStarted Media 1;
+    StreamEnded Media 1;
+    RecordingReady Media 1;
     MessagesSent Messaging 1;
-    ReceiptMoved RealtimeChat 1;
+    ReceiptsMoved RealtimeChat 1;
     NotificationCreated Notification 1;
     BehaviourObserved Analytics 1;
     ExperimentExposed Analytics 1;
     FeedUpdated FeedUpdates 1;
     RankingUpdated Ranking 1;
     ContentJudged TrustSafety 1;
+    AccountJudged TrustSafety 1;
+    AccountBlocked TrustSafety 1;
 }
 
 /// An event with its place in the log.
@@ -238,114 +252,18 @@ pub fn bytes(id: impl Into<Uuid>) -> Vec<u8> {
     id.into().as_bytes().to_vec()
 }
 
+/// An id that is always the same for these two (UUID version 8, RFC 9562 section 5.8): of what may be told again.
+pub fn derived(one: Uuid, other: Uuid) -> Uuid {
+    let hash = digest(&SHA256, &[one.into_bytes(), other.into_bytes()].concat());
+    let mut short = [0; 16];
+    short.iter_mut().zip(hash.as_ref()).for_each(|(byte, hashed)| *byte = *hashed);
+    uuid::Builder::from_custom_bytes(short).into_uuid()
+}
+
 /// The id in an event; the nil one, which is nobody's, when it is none.
 pub fn id(bytes: &[u8]) -> Uuid {
     Uuid::from_slice(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Fields as `(message, name, tag, type)`, from the text of the contract.
-    fn contract() -> Vec<(String, String, u32, String)> {
-        let text = include_str!("../proto/nova/events/v1/events.proto");
-        let (mut found, mut message) = (Vec::new(), String::new());
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
-            if let Some(rest) = line.strip_prefix("message ") {
-                message = rest.trim_end_matches(" {").to_owned();
-            } else if let Some((field, tag)) = line.trim_end_matches(';').split_once(" = ")
-                && !message.is_empty()
-                && line.ends_with(';')
-                && let Some((kind, name)) = field.rsplit_once(' ')
-            {
-                let kind = kind.replace("Visibility", "enumeration").replace(' ', "_");
-                found.push((message.clone(), name.to_owned(), tag.parse().unwrap(), kind));
-            } else if line == "}" {
-                message.clear();
-            }
-        }
-        found
-    }
-
-    /// The same from the text of the code.
-    fn code() -> Vec<(String, String, u32, String)> {
-        let text = include_str!("events/schema.rs");
-        let (mut found, mut message, mut attribute) = (Vec::new(), String::new(), String::new());
-        for line in text.lines().map(str::trim) {
-            if let Some(rest) = line.strip_prefix("pub struct ") {
-                message = rest.trim_end_matches(" {").to_owned();
-            } else if let Some(rest) = line.strip_prefix("#[prost(") {
-                attribute = rest.trim_end_matches(")]").to_owned();
-            } else if let Some((name, rust)) =
-                line.strip_prefix("pub ").and_then(|rest| rest.split_once(": "))
-            {
-                let mut parts = attribute.split(", ");
-                let kind = parts.next().unwrap().split(" = ").next().unwrap();
-                let tag = attribute.split("tag = \"").nth(1).unwrap().trim_end_matches('"').parse().unwrap();
-                let inner = rust.trim_end_matches(',').trim_end_matches('>');
-                let inner = inner.trim_start_matches("Option<").trim_start_matches("Vec<");
-                let kind = if kind == "message" { inner } else { kind };
-                let kind = match parts.next() {
-                    Some("repeated") => format!("repeated_{kind}"),
-                    Some("optional") if kind != inner || kind.starts_with(char::is_lowercase) => {
-                        format!("optional_{kind}")
-                    }
-                    _ => kind.to_owned(),
-                };
-                found.push((message.clone(), name.to_owned(), tag, kind));
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn the_messages_are_those_of_the_contract() {
-        assert_eq!(code(), contract());
-        assert!(code().len() > 90, "{}", code().len());
-    }
-
-    #[test]
-    fn every_topic_stands_once_and_a_key_keeps_its_part() {
-        let names: std::collections::BTreeSet<_> = Topic::ALL.iter().map(|topic| topic.name()).collect();
-        assert_eq!(names.len(), 10);
-        for topic in Topic::ALL {
-            assert_eq!(
-                (Topic::named(topic.name()), Topic::numbered(topic.number())),
-                (Some(*topic), Some(*topic))
-            );
-            let parts: std::collections::BTreeSet<_> =
-                (0..200).map(|_| topic.part_of(Uuid::now_v7())).collect();
-            assert_eq!(parts, (0..topic.parts()).collect(), "{}", topic.name());
-        }
-        let key = uuid::uuid!("0190a5ae-1f2b-7c3d-8e4f-001122334455");
-        assert_eq!(Topic::Content.part_of(key), 5, "what is logged already must not move");
-    }
-
-    /// Bytes as the first version wrote them. A line here is never changed: a new shape is a new line.
-    const GOLDEN: &[(&str, &str)] = &[
-        ("PostDeleted", "0a0201021202030418e907"),
-        ("UserFollowed", "0a0101120102182a"),
-        ("UserProfileUpdated", "0a01011a02416e2807"),
-        ("PostCreated", "0a01011201021a0474657874220268692801320161"),
-    ];
-
-    #[test]
-    fn bytes_of_old_versions_are_still_read() {
-        for (kind, hex) in GOLDEN {
-            let nibble = |c: char| c.to_digit(16).unwrap() as u8;
-            let digits: Vec<u8> = hex.chars().map(nibble).collect();
-            let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-            let event = Event::decode(kind, &bytes).expect("decodes").expect("known");
-            assert_eq!(event.kind(), *kind);
-            assert_eq!(event.encode(), bytes, "{kind}");
-        }
-        let deleted = schema::PostDeleted { post_id: vec![1, 2], author_id: vec![3, 4], at_ms: 1001 };
-        assert_eq!(
-            Event::decode("PostDeleted", &Event::from(deleted.clone()).encode()),
-            Ok(Some(deleted.into()))
-        );
-        assert_eq!(Event::decode("SomethingNew", b"any"), Ok(None), "a newer engine's kind is skipped");
-        assert!(Event::decode("PostCreated", b"\xff").is_err());
-    }
-}
+mod contract;

@@ -16,6 +16,7 @@
 //! | [`openapi`] | the document of all this |
 
 mod accounts;
+mod behaviours;
 pub mod client;
 mod comments;
 mod compression;
@@ -133,6 +134,7 @@ routes! {
     "/v1/users/{user}/stories": get stories::of_user;
     "/v1/feeds/home": get feeds::home;
     "/v1/feeds/discover": get feeds::discover;
+    "/v1/events": post behaviours::observe;
     "/v1/conversations": get conversations::inbox, post conversations::create;
     "/v1/conversations/{conversation}": get conversations::conversation, patch conversations::edit;
     "/v1/conversations/{conversation}/entries": get entries::entries;

@@ -6,6 +6,7 @@
 //! time, and never piles them up.
 
 pub mod accounts;
+pub mod behaviours;
 pub mod calls;
 pub mod comments;
 pub mod conversations;
@@ -20,6 +21,7 @@ pub mod idempotency;
 pub mod members;
 mod migrations;
 pub mod nodes;
+pub mod notices;
 pub mod posts;
 pub mod recordings;
 pub mod rooms;

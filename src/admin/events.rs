@@ -1,5 +1,7 @@
 //! `nova admin events …`: how far groups of consumers are, stopping them, letting them read again, what they could not take.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -8,7 +10,7 @@ use super::AdminError;
 use crate::config::Config;
 use crate::events::Topic;
 use crate::store::Store;
-use crate::store::events::ReplayFrom;
+use crate::store::events::{Lag, ReplayFrom};
 
 /// Dead letters shown at most.
 const LETTERS_MAX: i64 = 100;
@@ -16,16 +18,20 @@ const LETTERS_MAX: i64 = 100;
 /// What an operator can do with the event log.
 #[derive(Debug, Subcommand)]
 pub enum EventsCommand {
-    /// How far every group is behind, part by part.
+    /// How far every group is behind, part by part: the last place it has taken, events it has not, how long the next has waited.
     Lag(Everything),
+    /// Every group in one line: what it reads, how far it is behind, whether it is paused, failing or has dead letters.
+    Groups(Everything),
     /// Stop a group from reading; what happens meanwhile waits for it.
     Pause(OfGroup),
-    /// Let a group go on.
+    /// Let a group go on where it was.
     Resume(OfGroup),
     /// Let a group read again from a place or a time that is still kept.
     Replay(Replay),
-    /// What groups could not take, the newest first.
+    /// What groups could not take, the newest first; with --drop, take it away.
     DeadLetters(DeadLetters),
+    /// Give a group its dead letters once more: those it takes are gone, the others stay with the new reason.
+    Retry(Retry),
 }
 
 /// A command about all groups.
@@ -71,6 +77,22 @@ pub struct DeadLetters {
     /// Take them away.
     #[arg(long, requires = "group")]
     pub drop: bool,
+    /// Only this one, by the number that stands first in its line.
+    #[arg(long, requires = "drop")]
+    pub id: Option<i64>,
+    /// The engine's configuration.
+    #[command(flatten)]
+    pub config: Box<Config>,
+}
+
+/// `nova admin events retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// The group, as `groups` names it.
+    pub group: String,
+    /// Only this one, by the number that stands first in its line.
+    #[arg(long)]
+    pub id: Option<i64>,
     /// The engine's configuration.
     #[command(flatten)]
     pub config: Box<Config>,
@@ -87,11 +109,38 @@ fn moment(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "it must be a time as in RFC 3339".to_owned())
 }
 
+/// A line for each group.
+fn groups(lags: &[Lag], letters: &[(String, i64)]) -> Vec<String> {
+    let mut all: BTreeMap<&str, Vec<&Lag>> = BTreeMap::new();
+    for lag in lags {
+        all.entry(&lag.group).or_default().push(lag);
+    }
+    let line = |(group, parts): (&str, Vec<&Lag>)| {
+        let mut topics: Vec<_> = parts.iter().map(|lag| lag.topic.name()).collect();
+        topics.dedup();
+        let count = |of: &dyn Fn(&Lag) -> bool| parts.iter().filter(|lag| of(lag)).count();
+        let letters = letters.iter().find(|(of, _)| of == group).map_or(0, |(_, count)| *count);
+        format!(
+            "{} reads {}: {} parts, {} behind, {} s, {} paused, {} failing, {letters} dead letters",
+            group.escape_debug(),
+            topics.join(" "),
+            parts.len(),
+            parts.iter().map(|lag| lag.behind).sum::<i64>(),
+            parts.iter().map(|lag| lag.age_s).max().unwrap_or(0),
+            count(&|lag| lag.is_paused),
+            count(&|lag| lag.failures > 0),
+        )
+    };
+    all.into_iter().map(line).collect()
+}
+
 impl EventsCommand {
     /// The configuration it was given.
     pub fn config(&self) -> &Config {
         match self {
             EventsCommand::Lag(Everything { config })
+            | EventsCommand::Groups(Everything { config })
+            | EventsCommand::Retry(Retry { config, .. })
             | EventsCommand::Pause(OfGroup { config, .. })
             | EventsCommand::Resume(OfGroup { config, .. })
             | EventsCommand::Replay(Replay { of: OfGroup { config, .. }, .. })
@@ -110,9 +159,17 @@ impl EventsCommand {
             false => Err(AdminError::NoSuchGroup(group.to_owned())),
         };
         Ok(match self {
-            EventsCommand::Lag(_) if lags.is_empty() => vec!["no group reads the event log".to_owned()],
+            EventsCommand::Lag(_) | EventsCommand::Groups(_) if lags.is_empty() => {
+                vec!["no group reads the event log".to_owned()]
+            }
+            EventsCommand::Groups(_) => groups(&lags, &store.dead_letter_counts().await?),
+            EventsCommand::Retry(Retry { group, id, .. }) => {
+                known(group)?;
+                let due = store.retry_dead_letters(group, *id).await?;
+                vec![format!("{due} dead letters of {group} are given to it again")]
+            }
             EventsCommand::Lag(_) => {
-                let line = |lag: &crate::store::events::Lag| {
+                let line = |lag: &Lag| {
                     let paused = if lag.is_paused { ", paused" } else { "" };
                     let failing = match &lag.error {
                         Some(error) => format!(", failed {} times: {}", lag.failures, error.escape_debug()),
@@ -151,8 +208,8 @@ impl EventsCommand {
                 let parts = store.replay_group(group, *topic, from).await?;
                 vec![format!("{group} reads {parts} parts again")]
             }
-            EventsCommand::DeadLetters(DeadLetters { group: Some(group), drop: true, .. }) => {
-                let dropped = store.drop_dead_letters(group, None).await?;
+            EventsCommand::DeadLetters(DeadLetters { group: Some(group), drop: true, id, .. }) => {
+                let dropped = store.drop_dead_letters(group, *id).await?;
                 vec![format!("{dropped} dead letters of {group} are gone")]
             }
             EventsCommand::DeadLetters(DeadLetters { group, .. }) => {

@@ -20,6 +20,7 @@
  */
 
 import { Accounts } from "./client/accounts";
+import { Behaviour } from "./client/behaviour";
 import { Calls } from "./client/calls";
 import { Chat } from "./client/chat/chat";
 import { Conversations } from "./client/conversations";
@@ -38,6 +39,7 @@ import { Totp } from "./client/totp";
 import type { SignedIn } from "./client/types";
 import { Users } from "./client/users";
 
+export * from "./client/behaviour";
 export * from "./client/calls";
 export * from "./client/chat/chat";
 export * from "./client/chat/hints";
@@ -84,6 +86,7 @@ export class Nova {
   readonly users: Users;
   readonly posts: Posts;
   readonly stories: Stories;
+  readonly behaviour: Behaviour;
   readonly conversations: Conversations;
   readonly calls: Calls;
   readonly streams: Streams;
@@ -112,6 +115,7 @@ export class Nova {
     this.users = new Users(this.http);
     this.posts = new Posts(this.http);
     this.stories = new Stories(this.http);
+    this.behaviour = new Behaviour(this.http, timers);
     this.conversations = new Conversations(this.http);
     this.calls = new Calls(this.http, timers);
     this.streams = new Streams(this.http);

@@ -2,6 +2,16 @@
 //!
 //! They are written by hand, so that building Nova needs no compiler of another language.
 
+mod chat;
+mod media;
+mod readers;
+mod safety;
+
+pub use chat::{MessageSent, MessagesSent, ReceiptMoved, ReceiptsMoved, SentRange};
+pub use media::{MediaMetadata, MediaUploaded, RecordingReady, StreamEnded, StreamStarted};
+pub use readers::{BehaviourObserved, ExperimentExposed, FeedUpdated, NotificationCreated, RankingUpdated};
+pub use safety::{AccountBlocked, AccountJudged, ContentJudged};
+
 /// Who may read a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
@@ -262,6 +272,17 @@ pub struct UserProfileUpdated {
     pub updated_at_ms: i64,
 }
 
+/// User deleted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UserDeleted {
+    /// User's id.
+    #[prost(bytes = "vec", tag = "1")]
+    pub user_id: Vec<u8>,
+    /// When, in milliseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+}
+
 /// User followed.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct UserFollowed {
@@ -321,225 +342,5 @@ pub struct UserBlocked {
     pub on: bool,
     /// When, in milliseconds since 1970.
     #[prost(int64, tag = "4")]
-    pub at_ms: i64,
-}
-
-/// Media metadata.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MediaMetadata {
-    /// Width.
-    #[prost(uint32, tag = "1")]
-    pub width: u32,
-    /// Height.
-    #[prost(uint32, tag = "2")]
-    pub height: u32,
-    /// Size bytes.
-    #[prost(uint64, tag = "3")]
-    pub size_bytes: u64,
-    /// Mime type.
-    #[prost(string, tag = "4")]
-    pub mime_type: String,
-    /// Duration seconds.
-    #[prost(double, tag = "5")]
-    pub duration_seconds: f64,
-}
-
-/// Media uploaded.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MediaUploaded {
-    /// Media's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub media_id: Vec<u8>,
-    /// User's id.
-    #[prost(bytes = "vec", tag = "2")]
-    pub user_id: Vec<u8>,
-    /// Empty when it belongs to no post yet.
-    #[prost(bytes = "vec", tag = "3")]
-    pub post_id: Vec<u8>,
-    /// File name.
-    #[prost(string, tag = "4")]
-    pub file_name: String,
-    /// Metadata.
-    #[prost(message, optional, tag = "5")]
-    pub metadata: Option<MediaMetadata>,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "6")]
-    pub at_ms: i64,
-}
-
-/// Message sent.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MessageSent {
-    /// Conversation's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub conversation_id: Vec<u8>,
-    /// Epoch.
-    #[prost(uint32, tag = "2")]
-    pub epoch: u32,
-    /// Seq.
-    #[prost(uint64, tag = "3")]
-    pub seq: u64,
-    /// Sender's id.
-    #[prost(bytes = "vec", tag = "4")]
-    pub sender_id: Vec<u8>,
-    /// As in the `kind` of an entry.
-    #[prost(string, tag = "5")]
-    pub kind: String,
-    /// The body as JSON.
-    #[prost(string, tag = "6")]
-    pub body: String,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "7")]
-    pub at_ms: i64,
-}
-
-/// Messages sent.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MessagesSent {
-    /// Messages.
-    #[prost(message, repeated, tag = "1")]
-    pub messages: Vec<MessageSent>,
-}
-
-/// Receipt moved.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ReceiptMoved {
-    /// Conversation's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub conversation_id: Vec<u8>,
-    /// User's id.
-    #[prost(bytes = "vec", tag = "2")]
-    pub user_id: Vec<u8>,
-    /// Delivered.
-    #[prost(uint64, tag = "3")]
-    pub delivered: u64,
-    /// Read.
-    #[prost(uint64, tag = "4")]
-    pub read: u64,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "5")]
-    pub at_ms: i64,
-}
-
-/// Notification created.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NotificationCreated {
-    /// Notification's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub notification_id: Vec<u8>,
-    /// Recipient's id.
-    #[prost(bytes = "vec", tag = "2")]
-    pub recipient_id: Vec<u8>,
-    /// Sender's id.
-    #[prost(bytes = "vec", tag = "3")]
-    pub sender_id: Vec<u8>,
-    /// Kind.
-    #[prost(string, tag = "4")]
-    pub kind: String,
-    /// What it is about, as a TypeID.
-    #[prost(string, tag = "5")]
-    pub subject: String,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "6")]
-    pub at_ms: i64,
-}
-
-/// Behaviour observed.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct BehaviourObserved {
-    /// User's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub user_id: Vec<u8>,
-    /// `impression`, `open`, `like`, `hide`.
-    #[prost(string, tag = "2")]
-    pub action: String,
-    /// Post's id.
-    #[prost(bytes = "vec", tag = "3")]
-    pub post_id: Vec<u8>,
-    /// Position.
-    #[prost(uint32, tag = "4")]
-    pub position: u32,
-    /// Level.
-    #[prost(string, tag = "5")]
-    pub level: String,
-    /// Model.
-    #[prost(string, tag = "6")]
-    pub model: String,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "7")]
-    pub at_ms: i64,
-}
-
-/// Experiment exposed.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ExperimentExposed {
-    /// User's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub user_id: Vec<u8>,
-    /// Experiment.
-    #[prost(string, tag = "2")]
-    pub experiment: String,
-    /// Arm.
-    #[prost(string, tag = "3")]
-    pub arm: String,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "4")]
-    pub at_ms: i64,
-}
-
-/// Feed updated.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct FeedUpdated {
-    /// Post's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub post_id: Vec<u8>,
-    /// Author's id.
-    #[prost(bytes = "vec", tag = "2")]
-    pub author_id: Vec<u8>,
-    /// How many heads it was put on.
-    #[prost(uint64, tag = "3")]
-    pub readers: u64,
-    /// The author is read, not pushed.
-    #[prost(bool, tag = "4")]
-    pub pulled: bool,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "5")]
-    pub at_ms: i64,
-}
-
-/// Ranking updated.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct RankingUpdated {
-    /// Post's id.
-    #[prost(bytes = "vec", tag = "1")]
-    pub post_id: Vec<u8>,
-    /// Score.
-    #[prost(double, tag = "2")]
-    pub score: f64,
-    /// Model.
-    #[prost(string, tag = "3")]
-    pub model: String,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "4")]
-    pub at_ms: i64,
-}
-
-/// Content judged.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ContentJudged {
-    /// A TypeID.
-    #[prost(string, tag = "1")]
-    pub subject: String,
-    /// `removed`, `restored`, `limited`.
-    #[prost(string, tag = "2")]
-    pub verdict: String,
-    /// Reason.
-    #[prost(string, tag = "3")]
-    pub reason: String,
-    /// Moderator's id.
-    #[prost(bytes = "vec", tag = "4")]
-    pub moderator_id: Vec<u8>,
-    /// When, in milliseconds since 1970.
-    #[prost(int64, tag = "5")]
     pub at_ms: i64,
 }

@@ -37,7 +37,12 @@ pub struct Limits {
     ip: Option<Limit>,
     /// All requests of one user.
     user: Option<Limit>,
+    /// Batches of what one user does with what they are shown.
+    batches: Option<Limit>,
 }
+
+/// Batches a minute; a client that sends what it sees every few seconds needs a third of them.
+const BATCHES_PER_MINUTE: u32 = 60;
 
 impl Limits {
     /// The limits an operator chose; 0 switches one off.
@@ -45,6 +50,7 @@ impl Limits {
         Limits {
             ip: Limit::new("ip", config.ip_requests_per_minute),
             user: Limit::new("user", config.user_requests_per_minute),
+            batches: Limit::new("events", config.user_requests_per_minute.min(BATCHES_PER_MINUTE)),
         }
     }
 
@@ -56,6 +62,11 @@ impl Limits {
     /// Counts a request of a user.
     pub fn request_of(&self, user: Uuid) -> Result<Option<Standing>, Refused> {
         self.user.as_ref().map(|limit| limit.take(user.as_u128())).transpose()
+    }
+
+    /// Counts a batch of what a user does.
+    pub fn batch_of(&self, user: Uuid) -> Result<Option<Standing>, Refused> {
+        self.batches.as_ref().map(|limit| limit.take(user.as_u128())).transpose()
     }
 
     /// What `RateLimit-Policy` says: the limits that count every request.
@@ -104,6 +115,9 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> ApiError {
         let detail = match refused.standing.name {
             "ip" => "too many requests from your address; wait as Retry-After says",
+            "events" => {
+                "too many batches of events by this user; send fewer that hold more, and wait as Retry-After says"
+            }
             _ => "too many requests by this user; wait as Retry-After says",
         };
         ApiError::because(Code::RateLimited, detail).retry_after(refused.retry_after)

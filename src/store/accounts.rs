@@ -4,8 +4,10 @@ use nova_actors::id::{DeviceId, UserId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::events::{Told, tell};
 use super::sessions::{self, NewDevice};
 use super::{OnConstraint as _, Store, StoreError};
+use crate::events::{Event, bytes, millis, schema};
 use crate::identity::names::{EmailAddress, Username};
 use crate::identity::revocation::{Revoked, Why};
 
@@ -149,10 +151,17 @@ impl Store {
             ("users_email_key_key", AccountError::EmailTaken),
         ])?;
         claim(&mut tx, new.id, &new.username, new.now).await?;
+        let event = schema::UserRegistered {
+            user_id: bytes(new.id),
+            username: new.username.as_str().to_owned(),
+            email: new.email.as_str().to_owned(),
+            registered_at_ms: millis(new.now),
+        };
+        tell(&mut tx, new.now, &[told(new.id, 1, event)]).await?;
         if let Some(device) = device {
             sessions::insert(&mut tx, device).await?;
         }
-        Ok(tx.commit().await?)
+        Ok(self.commit(tx).await?)
     }
 
     /// The account with this id, unless it is deleted.
@@ -259,11 +268,11 @@ impl Store {
                 .await?;
             claim(&mut tx, user, username, now).await?;
         }
-        sqlx::query!(
+        let version = sqlx::query_scalar!(
             "UPDATE users SET username = coalesce($2, username), username_fold = coalesce($3, username_fold),
                     display_name = coalesce($4, display_name), bio = coalesce($5, bio),
                     version = version + 1, updated_at = $6
-             WHERE id = $1",
+             WHERE id = $1 RETURNING version",
             user.as_uuid(),
             change.username.as_ref().map(Username::as_str),
             change.username.as_ref().map(Username::fold),
@@ -271,10 +280,18 @@ impl Store {
             change.bio.as_deref(),
             now,
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await
         .on_constraint([("users_username_fold_key", AccountError::UsernameTaken)])?;
-        Ok(tx.commit().await?)
+        let event = schema::UserProfileUpdated {
+            user_id: bytes(user),
+            username: change.username.as_ref().map(|username| username.as_str().to_owned()),
+            display_name: change.display_name.clone(),
+            avatar_url: None,
+            updated_at_ms: millis(now),
+        };
+        tell(&mut tx, now, &[told(user, version, event)]).await?;
+        Ok(self.commit(tx).await?)
     }
 
     /// Sets another password and ends every session but `except`.
@@ -298,7 +315,7 @@ impl Store {
             return Err(AccountError::Gone);
         }
         let revoked = sessions::revoke_all(&mut tx, user, except, Why::Password, now).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(revoked)
     }
 
@@ -310,24 +327,31 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<Revoked>, AccountError> {
         let mut tx = self.pool().begin().await?;
-        let changed = sqlx::query!(
+        let version = sqlx::query_scalar!(
             "UPDATE users SET suspended_at = CASE WHEN $2 THEN coalesce(suspended_at, $3) END,
                     version = version + 1, updated_at = $3
-             WHERE id = $1 AND deleted_at IS NULL",
+             WHERE id = $1 AND deleted_at IS NULL RETURNING version",
             user.as_uuid(),
             suspended,
             now,
         )
-        .execute(&mut *tx)
-        .await?;
-        if changed.rows_affected() == 0 {
-            return Err(AccountError::Gone);
-        }
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or(AccountError::Gone)?;
+        let event = schema::AccountJudged {
+            account_id: bytes(user),
+            verdict: if suspended { "suspended" } else { "restored" }.to_owned(),
+            scope: String::new(),
+            moderator_id: Vec::new(),
+            until_ms: 0,
+            at_ms: millis(now),
+        };
+        tell(&mut tx, now, &[told(user, version, event)]).await?;
         let revoked = match suspended {
             true => sessions::revoke_all(&mut tx, user, None, Why::Suspended, now).await?,
             false => Vec::new(),
         };
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(revoked)
     }
 
@@ -361,18 +385,18 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<Revoked>, AccountError> {
         let mut tx = self.pool().begin().await?;
-        let changed = sqlx::query!(
+        let version = sqlx::query_scalar!(
             "UPDATE users SET deleted_at = $2, email_key = NULL, password_hash = NULL, version = version + 1,
                     updated_at = $2
-             WHERE id = $1 AND deleted_at IS NULL",
+             WHERE id = $1 AND deleted_at IS NULL RETURNING version",
             user.as_uuid(),
             now,
         )
-        .execute(&mut *tx)
-        .await?;
-        if changed.rows_affected() == 0 {
-            return Err(AccountError::Gone);
-        }
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or(AccountError::Gone)?;
+        let event = schema::UserDeleted { user_id: bytes(user), at_ms: millis(now) };
+        tell(&mut tx, now, &[told(user, version, event)]).await?;
         sqlx::query!(
             "UPDATE username_claims SET held_until = $2 WHERE user_id = $1",
             user.as_uuid(),
@@ -382,7 +406,7 @@ impl Store {
         .await?;
         sqlx::query!("DELETE FROM totp WHERE user_id = $1", user.as_uuid()).execute(&mut *tx).await?;
         let revoked = sessions::revoke_all(&mut tx, user, None, Why::Deleted, now).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(revoked)
     }
 
@@ -409,6 +433,11 @@ impl Store {
         .await?;
         Ok(purged.rows_affected() + freed.rows_affected())
     }
+}
+
+/// An event of an account, which this transaction holds.
+fn told(user: UserId, version: i64, event: impl Into<Event>) -> Told {
+    Told { key: user.as_uuid(), version, event: event.into() }
 }
 
 /// Claims the looks of a name; always in the same order, so that two who want the same wait for each other and not

@@ -112,7 +112,7 @@ impl Store {
         };
         rooms::insert(&mut tx, &room, now).await?;
         let entry = tell(&mut tx, &call).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Started::New(Box::new(call), Box::new(room), entry))
     }
 
@@ -157,7 +157,7 @@ impl Store {
                 Some(tell(&mut tx, &call).await?)
             }
         };
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Done { call, changed, entry })
     }
 
@@ -311,6 +311,11 @@ async fn tell(tx: &mut PgConnection, call: &Call) -> Result<Entry, StoreError> {
          ), seen AS (
              UPDATE members m SET read_seq = top.last_seq FROM top
              WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.read_seq = top.last_seq - 1
+         ), told AS (
+             INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
+             SELECT event_id_at(top.last_at), 4, event_part($1, 3::smallint), $1, 'MessagesSent', 1, 0,
+                    sent_range($1, top.epoch, top.last_seq, top.last_seq), top.last_at
+             FROM top
          )
          INSERT INTO entries (conversation_id, seq, kind, sender, client_msg_id, content_hash, at, body)
          SELECT $1, top.last_seq, $3, $2, $4, $5, top.last_at, $6::jsonb FROM top

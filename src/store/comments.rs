@@ -4,7 +4,7 @@ use nova_actors::id::{CommentId, PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::events::tell;
+use super::events::{Told, tell};
 use super::posts::{PostError, named, readable, told};
 use super::{Store, StoreError};
 use crate::events::{bytes, millis, schema};
@@ -232,7 +232,18 @@ impl Store {
         let post = PostId::from(row.post_id);
         let event =
             schema::CommentDeleted { comment_id: bytes(id), post_id: bytes(post), at_ms: millis(now) };
-        tell(&mut tx, now, &[told(post, 0, event)]).await?;
+        let mut all = vec![told(post, 0, event)];
+        if row.author != caller.as_uuid() {
+            let event = schema::ContentJudged {
+                subject: id.to_string(),
+                verdict: "removed".to_owned(),
+                reason: "by the author of the post".to_owned(),
+                moderator_id: bytes(caller),
+                at_ms: millis(now),
+            };
+            all.push(Told { key: id.as_uuid(), version: 0, event: event.into() });
+        }
+        tell(&mut tx, now, &all).await?;
         self.commit(tx).await?;
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Store {
             return Ok((ConversationId::from_uuid(found), false));
         };
         join(&mut tx, id, &[(low, Role::Member), (high, Role::Member)], 0, now).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok((ConversationId::from_uuid(made), true))
     }
 
@@ -210,7 +210,7 @@ impl Store {
         members.push((owner, Role::Owner));
         join(&mut tx, id, &members, 0, now).await?;
         let entry = tell(&mut tx, first).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(entry)
     }
 
@@ -290,7 +290,7 @@ impl Store {
             Some(entry) => Some(tell(&mut tx, entry).await?),
             None => None,
         };
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(told)
     }
 }

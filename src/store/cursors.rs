@@ -78,6 +78,14 @@ impl Store {
                  UPDATE members m SET delivered_seq = a.seq
                  FROM (SELECT conversation_id, user_id, max(seq) AS seq FROM acked GROUP BY 1, 2) a
                  WHERE m.conversation_id = a.conversation_id AND m.user_id = a.user_id AND m.delivered_seq < a.seq
+                 RETURNING m.conversation_id, m.user_id, m.delivered_seq, m.read_seq
+             ), told AS (
+                 -- Written once all rows are held: receipts of one member are told in order.
+                 INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
+                 SELECT event_id_at(now()), 10, event_part(conversation_id, 3::smallint), (array_agg(conversation_id))[1],
+                        'ReceiptsMoved', 1, 0,
+                        string_agg(receipt_moved(conversation_id, user_id, delivered_seq, read_seq, floor(extract(epoch FROM now()) * 1000)::bigint), ''), now()
+                 FROM delivered GROUP BY event_part(conversation_id, 3::smallint)
              )
              INSERT INTO device_cursors AS cursor (device_id, conversation_id, seq)
              SELECT device_id, conversation_id, seq FROM acked ORDER BY 1, 2
@@ -89,7 +97,9 @@ impl Store {
             .bind(column(|ack| ack.0.as_uuid()))
             .bind(column(|ack| ack.1.as_uuid()))
             .bind(acks.iter().map(|ack| signed(ack.2)).collect::<Vec<_>>());
-        Ok(moved.execute(self.pool()).await?.rows_affected())
+        let moved = moved.execute(self.pool()).await?.rows_affected();
+        self.woken().outbox.notify_one();
+        Ok(moved)
     }
 
     /// `user` has read up to `seq`, or to the end where that is earlier. Says how far they have read now and whether that moved; `None` when
@@ -106,7 +116,13 @@ impl Store {
                  WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.left_at IS NULL
              ), moved AS (
                  UPDATE members m SET read_seq = before.wanted FROM before
-                 WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.read_seq < before.wanted RETURNING m.read_seq
+                 WHERE m.conversation_id = $1 AND m.user_id = $2 AND m.read_seq < before.wanted
+                 RETURNING m.conversation_id, m.user_id, m.delivered_seq, m.read_seq
+             ), told AS (
+                 INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
+                 SELECT event_id_at(now()), 10, event_part(conversation_id, 3::smallint), conversation_id, 'ReceiptsMoved', 1, 0,
+                        receipt_moved(conversation_id, user_id, delivered_seq, read_seq, floor(extract(epoch FROM now()) * 1000)::bigint), now()
+                 FROM moved
              )
              SELECT coalesce(moved.read_seq, before.read_seq), moved.read_seq IS NOT NULL
              FROM before LEFT JOIN moved ON true",
@@ -116,6 +132,7 @@ impl Store {
         .bind(signed(seq))
         .fetch_optional(self.pool())
         .await?;
+        self.woken().outbox.notify_one();
         Ok(read.map(|(seq, moved)| (unsigned(seq), moved)))
     }
 

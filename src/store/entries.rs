@@ -12,6 +12,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::events::schema::{MessageSent, SentRange};
+use crate::events::{bytes, id, millis};
 
 /// For so long a client may repeat what it sent, whatever the retention.
 const KEYS_KEPT: time::Duration = time::Duration::days(7);
@@ -39,7 +41,9 @@ pub enum Which {
 impl Store {
     /// Appends a batch in one round trip and one commit; the answers are in the order of the entries.
     pub async fn append_entries(&self, entries: &[NewEntry]) -> Result<Vec<Outcome>, StoreError> {
-        append(self.pool(), entries).await
+        let outcomes = append(self.pool(), entries).await?;
+        self.woken().outbox.notify_one();
+        Ok(outcomes)
     }
 
     /// The entries after `after`, oldest first, with how far the conversation has come; from one snapshot.
@@ -99,6 +103,35 @@ impl Store {
         let rows =
             sqlx::query(sql).bind(of.as_uuid()).bind(signed(from)).bind(limit).fetch_all(self.pool()).await?;
         rows.iter().map(|row| entry(of, row)).collect()
+    }
+
+    /// What stands at these places now, in their order: messages that were deleted meanwhile have no text, what is gone is left out.
+    pub async fn sent(&self, ranges: &[SentRange]) -> Result<Vec<MessageSent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT e.conversation_id, r.epoch, e.seq, e.kind, e.sender, e.client_msg_id, e.at, e.body::text AS body
+             FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r (id, epoch, first, last, nth)
+             JOIN entries e ON e.conversation_id = r.id AND e.seq BETWEEN r.first AND r.last AND e.kind > 0
+             ORDER BY r.nth, e.seq",
+        )
+        .bind(ranges.iter().map(|range| id(&range.conversation_id)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| i32::try_from(range.epoch).unwrap_or_default()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| signed(range.first_seq)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| signed(range.last_seq)).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        let message = |row: &PgRow| {
+            let entry = entry(ConversationId::from_uuid(row.try_get("conversation_id")?), row)?;
+            Ok(MessageSent {
+                conversation_id: bytes(entry.conversation),
+                epoch: entry.epoch,
+                seq: entry.seq,
+                sender_id: bytes(entry.sender),
+                kind: entry.kind.as_str().to_owned(),
+                body: entry.body.as_ref().to_owned(),
+                at_ms: millis(entry.at),
+            })
+        };
+        rows.iter().map(message).collect()
     }
 
     /// How far conversations have come.

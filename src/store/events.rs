@@ -77,16 +77,35 @@ pub(super) async fn tell(
     at: OffsetDateTime,
     told: &[Told],
 ) -> Result<(), sqlx::Error> {
+    insert(tx, at, told.iter().map(|told| (EventId::new(at), told)).collect()).await
+}
+
+/// As [`tell`], with ids that are known already: of what may be told again, so that those who hear it know that.
+pub(super) async fn tell_as(
+    tx: &mut PgConnection,
+    at: OffsetDateTime,
+    told: &[(EventId, Told)],
+) -> Result<(), sqlx::Error> {
+    insert(tx, at, told.iter().map(|(id, told)| (*id, told)).collect()).await
+}
+
+async fn insert(
+    tx: &mut PgConnection,
+    at: OffsetDateTime,
+    told: Vec<(EventId, &Told)>,
+) -> Result<(), sqlx::Error> {
     if told.is_empty() {
         return Ok(());
     }
-    let column = |of: &dyn Fn(&Told) -> i16| told.iter().map(of).collect::<Vec<_>>();
+    let (ids, told): (Vec<Uuid>, Vec<&Told>) =
+        told.into_iter().map(|(id, told)| (id.as_uuid(), told)).unzip();
+    let column = |of: &dyn Fn(&Told) -> i16| told.iter().map(|told| of(told)).collect::<Vec<_>>();
     sqlx::query(
         "INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
          SELECT i.*, $9 FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::text[], $6::smallint[], $7::bigint[],
                                     $8::bytea[]) AS i",
     )
-    .bind(told.iter().map(|_| EventId::new(at).as_uuid()).collect::<Vec<_>>())
+    .bind(ids)
     .bind(column(&|told| told.event.topic().number()))
     .bind(column(&|told| told.event.topic().part_of(told.key)))
     .bind(told.iter().map(|told| told.key).collect::<Vec<_>>())
@@ -116,6 +135,16 @@ fn logged(row: &sqlx::postgres::PgRow) -> Result<Logged, StoreError> {
         version: row.try_get("version")?,
         payload: row.try_get("payload")?,
         at: row.try_get("at")?,
+    })
+}
+
+fn letter(row: &sqlx::postgres::PgRow) -> Result<DeadLetter, StoreError> {
+    Ok(DeadLetter {
+        id: row.try_get("id")?,
+        group: row.try_get("group_name")?,
+        event: logged(row)?,
+        error: row.try_get("error")?,
+        failed_at: row.try_get("failed_at")?,
     })
 }
 
@@ -378,16 +407,62 @@ impl Store {
         .bind(rows)
         .fetch_all(self.pool())
         .await?;
-        let letter = |row: &sqlx::postgres::PgRow| {
-            Ok(DeadLetter {
-                id: row.try_get("id")?,
-                group: row.try_get("group_name")?,
-                event: logged(row)?,
-                error: row.try_get("error")?,
-                failed_at: row.try_get("failed_at")?,
-            })
-        };
         rows.iter().map(letter).collect()
+    }
+
+    /// Marks dead letters, one or all of a group, to be given to their group once more; says how many.
+    pub async fn retry_dead_letters(&self, group: &str, id: Option<i64>) -> Result<u64, StoreError> {
+        let due = sqlx::query(
+            "UPDATE dead_letters SET is_due = true WHERE group_name = $1 AND ($2::bigint IS NULL OR id = $2)",
+        );
+        Ok(due.bind(group).bind(id).execute(self.pool()).await?.rows_affected())
+    }
+
+    /// Locks the oldest dead letter of a group that is to be given once more; none of what is paused.
+    pub async fn take_due_letter(
+        &self,
+        tx: &mut PgConnection,
+        group: &str,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        let row = sqlx::query(
+            "SELECT d.* FROM dead_letters d
+             WHERE d.group_name = $1 AND d.is_due AND NOT EXISTS (
+                 SELECT FROM event_groups g WHERE g.name = d.group_name AND g.topic = d.topic AND g.part = d.part AND g.is_paused)
+             ORDER BY d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED",
+        );
+        let row = row.bind(group).fetch_optional(tx).await?;
+        row.as_ref().map(letter).transpose()
+    }
+
+    /// What became of a dead letter that was given once more: it is gone, or stays with the new reason.
+    pub async fn settle_letter(
+        &self,
+        tx: &mut PgConnection,
+        id: i64,
+        error: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let settled = match error {
+            None => sqlx::query("DELETE FROM dead_letters WHERE id = $1").bind(id),
+            Some(error) => sqlx::query(
+                "UPDATE dead_letters SET is_due = false, error = $2, failed_at = now() WHERE id = $1",
+            )
+            .bind(id)
+            .bind(error),
+        };
+        settled.execute(tx).await?;
+        Ok(())
+    }
+
+    /// How many events wait for their place.
+    pub async fn outbox_len(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(self.pool()).await?)
+    }
+
+    /// How many dead letters each group has.
+    pub async fn dead_letter_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows =
+            sqlx::query_as("SELECT group_name, count(*) FROM dead_letters GROUP BY group_name ORDER BY 1");
+        Ok(rows.fetch_all(self.pool()).await?)
     }
 
     /// Takes dead letters away: one, or all of a group; says how many.

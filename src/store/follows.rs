@@ -290,10 +290,16 @@ pub(super) async fn tell_block(
         on,
         at_ms: millis(now),
     };
-    tell(tx, now, &[told(blocker, event)]).await
+    let watched = schema::AccountBlocked {
+        account_id: bytes(blocked),
+        blocker_id: bytes(blocker),
+        on,
+        at_ms: millis(now),
+    };
+    tell(tx, now, &[told(blocker, event), told(blocked, watched)]).await
 }
 
-/// An event of what somebody does; the row that says so is what is locked.
+/// An event of what somebody does, or has done to them; the row that says so is what is locked.
 fn told(who: UserId, event: impl Into<Event>) -> Told {
     Told { key: who.as_uuid(), version: 0, event: event.into() }
 }

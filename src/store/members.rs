@@ -122,7 +122,7 @@ impl Store {
             set_role(&mut tx, of, caller, Role::Admin).await?;
         }
         let told = tell(&mut tx, entry(change)).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Some(told))
     }
 
@@ -160,7 +160,7 @@ impl Store {
         if let Some(successor) = successor {
             set_role(&mut tx, of, successor, Role::Owner).await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Some(told))
     }
 

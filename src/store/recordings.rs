@@ -4,8 +4,10 @@ use nova_actors::id::{NodeId, RecordingId, StreamId, UserId};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::events::{self, Told};
 use super::webhooks::{moment, tell};
 use super::{Store, StoreError};
+use crate::events::{bytes, millis, schema};
 
 /// A recording as the API tells it.
 #[derive(Debug, Clone)]
@@ -180,19 +182,33 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(row) = row.filter(|row| row.was == "recording") {
+            let path = format!("/recordings/{id}/index.m3u8");
             let data = json!({
                 "recording": id,
                 "stream": row.stream_id.map(StreamId::from),
                 "owner": UserId::from(row.owner_id),
-                "title": row.title,
+                "title": &row.title,
                 "started_at": moment(row.started_at),
                 "duration_ms": made.duration_ms,
                 "size_bytes": made.size_bytes,
-                "playback_path": format!("/recordings/{id}/index.m3u8"),
+                "playback_path": &path,
             });
             tell(&mut tx, "recording.ready", data, now).await?;
+            let event = schema::RecordingReady {
+                recording_id: bytes(id),
+                stream_id: row.stream_id.map(bytes).unwrap_or_default(),
+                owner_id: bytes(row.owner_id),
+                title: row.title,
+                duration_ms: made.duration_ms,
+                size_bytes: made.size_bytes,
+                playback_path: path,
+                started_at_ms: millis(row.started_at),
+                at_ms: millis(now),
+            };
+            let key = row.stream_id.unwrap_or(id.as_uuid());
+            events::tell(&mut tx, now, &[Told { key, version: 0, event: event.into() }]).await?;
         }
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(())
     }
 

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::conversations::{ConversationError, tell};
 use super::entries::unsigned;
+use super::events::Told;
 use super::{Store, StoreError};
+use crate::events::{bytes, millis, schema};
 
 /// What is said beside a stream is kept for a day.
 const KEPT_S: i64 = 86_400;
@@ -66,7 +68,7 @@ impl Store {
         .await?;
         let Some(owner) = owner else { return Ok(None) };
         add_stream_chat(&mut tx, stream, UserId::from_uuid(owner), now).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         self.find_stream_chat(stream, reader).await
     }
 
@@ -179,7 +181,7 @@ impl Store {
             return Ok(None);
         }
         let told = tell(&mut tx, entry).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Some(told))
     }
 
@@ -217,7 +219,7 @@ impl Store {
             return Ok(None);
         }
         let told = tell(&mut tx, entry).await?;
-        tx.commit().await?;
+        self.commit(tx).await?;
         Ok(Some(told))
     }
 
@@ -255,8 +257,19 @@ impl Store {
         if set.rows_affected() == 0 {
             return Ok(None);
         }
+        let by = entry.sender;
         let told = tell(&mut tx, entry).await?;
-        tx.commit().await?;
+        let event = schema::AccountJudged {
+            account_id: bytes(user),
+            verdict: if until.is_some() { "timed_out" } else { "let_in" }.to_owned(),
+            scope: chat.to_string(),
+            moderator_id: bytes(by),
+            until_ms: until.map_or(0, millis),
+            at_ms: millis(told.at),
+        };
+        let judged = Told { key: user.as_uuid(), version: 0, event: event.into() };
+        super::events::tell(&mut tx, told.at, &[judged]).await?;
+        self.commit(tx).await?;
         Ok(Some(told))
     }
 

@@ -8,8 +8,10 @@ use nova_actors::port::{
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::events::{self, Told};
 use super::webhooks::{moment, tell};
 use super::{Store, StoreError};
+use crate::events::{Event, bytes, millis, schema};
 
 /// Streams one user may have; each is a row and a key.
 pub const STREAMS_MAX: i64 = 100;
@@ -443,7 +445,7 @@ impl Streams for Store {
                    watched_s = $9, broadcast = $10, next_msn = $11, discontinuities = $12, sessions = $13
                FROM (SELECT id, state, started_at FROM streams WHERE id = $1 FOR UPDATE) old
                WHERE s.id = old.id
-               RETURNING old.state AS "was!", old.started_at AS "was_started_at?", s.owner_id, s.title"#,
+               RETURNING old.state AS "was!", old.started_at AS "was_started_at?", s.owner_id, s.title, s.visibility"#,
             id.as_uuid(),
             airing.state.as_str(),
             airing.node.as_uuid(),
@@ -471,14 +473,14 @@ impl Streams for Store {
             let (kind, data) = match airing.state {
                 LifeState::Live => (
                     "stream.live",
-                    json!({ "stream": id, "owner": owner, "title": title, "started_at": started_at }),
+                    json!({ "stream": id, "owner": owner, "title": &title, "started_at": started_at }),
                 ),
                 LifeState::Idle | LifeState::Ended => (
                     "stream.ended",
                     json!({
                         "stream": id,
                         "owner": owner,
-                        "title": title,
+                        "title": &title,
                         "started_at": started_at,
                         "ended_at": airing.ended_at.map_or(Value::Null, moment),
                         "viewers_peak": airing.viewers_peak,
@@ -487,8 +489,29 @@ impl Streams for Store {
                 ),
             };
             tell(&mut tx, kind, data, airing.heard_at).await.map_err(unavailable)?;
+            let event: Event = match airing.state {
+                LifeState::Live => schema::StreamStarted {
+                    stream_id: bytes(id),
+                    owner_id: bytes(owner),
+                    title,
+                    private: row.visibility != "public",
+                    started_at_ms: millis(airing.started_at),
+                }
+                .into(),
+                LifeState::Idle | LifeState::Ended => schema::StreamEnded {
+                    stream_id: bytes(id),
+                    owner_id: bytes(owner),
+                    started_at_ms: millis(airing.started_at),
+                    ended_at_ms: millis(airing.ended_at.unwrap_or(airing.heard_at)),
+                    viewers_peak: airing.viewers_peak,
+                    watched_s: airing.watched_s,
+                }
+                .into(),
+            };
+            let told = Told { key: id.as_uuid(), version: 0, event };
+            events::tell(&mut tx, airing.heard_at, &[told]).await.map_err(unavailable)?;
         }
-        tx.commit().await.map_err(unavailable)?;
+        self.commit(tx).await.map_err(unavailable)?;
         Ok(())
     }
 }

@@ -176,6 +176,8 @@ metrics! {
     event_failures: IntCounterVec = "nova_event_failures_total" ["group"] "Batches a group did not take.";
     event_dead_letters: IntCounterVec = "nova_event_dead_letters_total" ["group"] "Events a group could not take.";
     event_lag: IntGaugeVec = "nova_event_lag" ["group" "topic" "part"] "Events a group has not taken yet: exact, places are dense.";
+    event_outbox: IntGauge = "nova_event_outbox" [] "Events that wait for their place.";
+    event_dead_letters_kept: IntGaugeVec = "nova_event_dead_letters" ["group"] "Dead letters that wait for somebody to decide.";
     event_age: IntGaugeVec = "nova_event_age_seconds" ["group" "topic" "part"] "How long the next event of a group has waited.";
     build_info: IntGaugeVec = "nova_build_info" ["version"] "Always 1; the version is the label.";
 }

@@ -229,3 +229,84 @@ async fn roles_sessions_and_second_factors_change_under_a_running_node() {
     let listed = done(&run(&mut beside(&app, &["sessions", "ann"])));
     assert!(listed[0].ends_with(" is logged in nowhere"), "{listed:?}");
 }
+
+#[actix_rt::test]
+async fn an_operator_stops_a_group_sees_what_it_could_not_take_and_gives_it_again() {
+    let app = TestApp::start().await;
+    let store = crate::events::beside(&app).await;
+    let ann = registers(&app, "ann").await;
+    let post_something =
+        async || post(&app, "/v1/posts", Some(&ann.token()), json!({ "text": "hello" })).await;
+    assert_eq!(post_something().await.0, StatusCode::CREATED);
+    let says = async |words: &[&str]| {
+        let mut command = beside(&app, &[&["events"][..], words].concat());
+        tokio::task::spawn_blocking(move || command.output().expect("runs")).await.expect("no panic")
+    };
+    let groups =
+        eventually("the engine's own group has taken everything", Duration::from_secs(60), async || {
+            let lines = done(&says(&["groups"]).await);
+            lines
+                .iter()
+                .any(|line| line.starts_with("notices reads content-events user-events: 9 parts, 0 behind, "))
+                .then_some(lines)
+        })
+        .await;
+    assert!(groups[0].ends_with("0 paused, 0 failing, 0 dead letters"), "{groups:?}");
+    assert_eq!(
+        done(&says(&["pause", "notices", "--topic", "content-events"]).await),
+        ["notices is paused; that changed 6 parts"]
+    );
+    assert_eq!(post_something().await.0, StatusCode::CREATED);
+    eventually("the group is behind", Duration::from_secs(60), async || {
+        let lines = done(&says(&["lag"]).await);
+        lines
+            .iter()
+            .any(|line| {
+                line.contains("content-events/")
+                    && line.contains(", 1 behind, ")
+                    && line.ends_with(", paused")
+            })
+            .then_some(())
+    })
+    .await;
+    assert_eq!(done(&says(&["resume", "notices"]).await), ["notices goes on; that changed 6 parts"]);
+    // What nobody can read becomes a dead letter.
+    let broken = "INSERT INTO outbox (event_id, topic, part, key, kind, schema_version, version, payload, at)
+                  VALUES (event_id_at(now()), 1, 0, gen_random_uuid(), 'PostCreated', 1, 1, '\\xff', now())";
+    sqlx::query(broken).execute(store.pool()).await.unwrap();
+    let letter = async |says_so: &str| {
+        eventually(says_so, Duration::from_secs(60), async || {
+            let lines = done(&says(&["dead-letters", "notices"]).await);
+            (lines.len() == 1 && lines[0].contains(" PostCreated ")).then(|| lines[0].clone())
+        })
+        .await
+    };
+    let line = letter("it is a dead letter").await;
+    let number = line.split(' ').next().expect("a number").to_owned();
+    assert_eq!(
+        done(&says(&["retry", "notices", "--id", &number]).await),
+        ["1 dead letters of notices are given to it again"]
+    );
+    eventually("it was given again, in vain", Duration::from_secs(60), async || {
+        let due: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE is_due")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+        (due == 0).then_some(())
+    })
+    .await;
+    letter("it stays").await;
+    // Somebody repairs it.
+    sqlx::query("UPDATE dead_letters SET payload = ''").execute(store.pool()).await.unwrap();
+    assert_eq!(done(&says(&["retry", "notices"]).await), ["1 dead letters of notices are given to it again"]);
+    eventually("it is gone", Duration::from_secs(60), async || {
+        (done(&says(&["dead-letters"]).await) == ["there are no dead letters"]).then_some(())
+    })
+    .await;
+    let again = done(&says(&["replay", "notices", "--topic", "user-events", "--from-place", "1"]).await);
+    assert_eq!(again, ["notices reads 3 parts again"]);
+    assert_eq!(
+        refused(&says(&["retry", "nobody"]).await),
+        "nova: no group is called `nobody`; `nova admin events groups` lists them"
+    );
+}

@@ -48,14 +48,14 @@ async fn user(store: &Store) -> UserId {
     id
 }
 
-async fn direct(store: &Store) -> (ConversationId, UserId, UserId) {
+pub async fn direct(store: &Store) -> (ConversationId, UserId, UserId) {
     let (ann, bo) = (user(store).await, user(store).await);
     let made =
         store.direct_conversation(ConversationId::generate(), ann, bo, OffsetDateTime::now_utc()).await;
     (made.unwrap().0, ann, bo)
 }
 
-fn message(conversation: ConversationId, sender: UserId, id: &str, text: &str) -> NewEntry {
+pub fn message(conversation: ConversationId, sender: UserId, id: &str, text: &str) -> NewEntry {
     let message = Message { text: Some(text.to_owned()), ..Message::default() };
     Draft::Message(message).entry(conversation, sender, id, OffsetDateTime::now_utc()).unwrap()
 }

@@ -319,6 +319,7 @@ async fn a_model_is_learned_from_what_readers_did() {
                 level: "newest".to_owned(),
                 model: "chronological".to_owned(),
                 at_ms,
+                dwell_ms: 0,
             });
             place += 1;
             sqlx::query(

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use nova::config::Secret;
+use nova_actors::id::StreamId;
 use reqwest::Method;
 
 use crate::accounts;
@@ -158,6 +159,11 @@ async fn streams_that_begin_and_end_are_told_and_a_slow_or_failing_server_holds_
         assert_eq!(told["data"]["stream"], stream.id.as_str(), "{told}");
         assert_eq!(told["data"]["owner"], stream.owner.user().as_str(), "{told}");
     }
+    let log = crate::events::log(&crate::events::beside(&app).await).await;
+    let of_it = log.iter().filter(|event| event.key == stream.id.parse::<StreamId>().unwrap().as_uuid());
+    let mut kinds: Vec<_> = of_it.map(|event| event.kind.as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["RecordingReady", "StreamEnded", "StreamStarted"], "the event log hears the same");
     let ended =
         good.heard().iter().map(Heard::told).find(|told| told["type"] == "stream.ended").expect("told");
     assert!(ended["data"]["ended_at"].as_str() > ended["data"]["started_at"].as_str(), "{ended}");

@@ -5,6 +5,7 @@
 mod accounts;
 mod admin;
 mod app;
+mod behaviours;
 mod broadcaster;
 mod browser;
 mod bus;
@@ -22,6 +23,8 @@ mod console_feed;
 mod deploy;
 mod door;
 mod events;
+mod events_faults;
+mod events_told;
 mod feed_ladder;
 mod feeds;
 mod health;

@@ -60,3 +60,12 @@ async fn a_rolling_restart_of_two_nodes_under_load_loses_and_repeats_nothing() {
     assert!(said.contains("seed 3\n0 faults in "), "{said}");
     assert!(said.contains(" × rolling"), "{said}");
 }
+
+#[actix_rt::test]
+async fn the_event_log_is_measured_and_has_every_event() {
+    let (is_good, said) =
+        says(&["bench", "events", "log", "replay", "--seconds", "1", "--writers", "2"]).await;
+    assert!(is_good, "{said}");
+    let nothing = ["events without a place: 0", "replay: events left out: 0", "event: events left out: 0"];
+    assert!(nothing.iter().all(|line| said.contains(line)), "{said}");
+}

@@ -129,7 +129,7 @@ function OneFeed({ which, posted }: { which: Which; posted: Post | null }) {
           </button>
         )}
       </div>
-      <PostList list={list} me={me} empty={EMPTY[which]} />
+      <PostList list={list} me={me} empty={EMPTY[which]} ranking={ranking} />
     </>
   );
 }

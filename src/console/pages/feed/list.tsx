@@ -1,10 +1,11 @@
 /** Posts one below the other, page after page. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Page, Post } from "../../client";
+import type { Page, Post, Ranking } from "../../client";
 import { Failed, Loading } from "../../parts/states";
 import { words_of } from "../../parts/words";
 import { Card } from "./card";
+import { useWatched } from "./watch";
 
 export interface Posts {
   posts: Post[];
@@ -72,14 +73,28 @@ export function usePosts(page_at: (cursor: string | undefined) => Promise<Page<P
   };
 }
 
-export function PostList({ list, me, empty }: { list: Posts; me: string; empty: string }) {
+interface PostListProps {
+  list: Posts;
+  me: string;
+  empty: string;
+  /** How the list came to be, when it is a feed: then what the reader does with it is told. */
+  ranking?: Ranking | null;
+}
+
+export function PostList({ list, me, empty, ranking }: PostListProps) {
   const { posts, loading, error, ended } = list;
+  const watched = useWatched(ranking ?? null, posts);
+  const put = (post: Post) => {
+    const before = posts.find((one) => one.id === post.id);
+    if (before && post.liked && !before.liked) watched.liked(post.id);
+    list.put(post);
+  };
   return (
     <>
       {posts.length === 0 && !loading && error === null && <p class="soft none">{empty}</p>}
-      <div class="posts" role="feed" aria-busy={loading}>
+      <div class="posts" role="feed" aria-busy={loading} ref={watched.list}>
         {posts.map((post) => (
-          <Card key={post.id} post={post} me={me} on_change={list.put} on_gone={list.remove} />
+          <Card key={post.id} post={post} me={me} on_change={put} on_gone={list.remove} />
         ))}
       </div>
       {error !== null && (
