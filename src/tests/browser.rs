@@ -129,7 +129,17 @@ impl Browser {
 
     /// Clicks the first element that `css` finds.
     pub async fn click(&self, css: &str) {
-        self.find(css).await.click().await.expect("it can be clicked");
+        eventually(&format!("a click on {css}"), PATIENCE, async || {
+            match self.find(css).await.click().await {
+                // The page was drawn anew since it was found.
+                Err(error) if error.is_stale_element_reference() => None,
+                clicked => {
+                    clicked.expect("it can be clicked");
+                    Some(())
+                }
+            }
+        })
+        .await;
     }
 
     /// Clicks the button with these words on it, in the open dialog if there is one.

@@ -259,6 +259,8 @@ async fn four_people_ask_to_come_in_and_see_each_other() {
     ann.press("Lock room").await;
     ann.sees(".controls", "Unlock room").await;
     ann.sees(".quality", "connection").await;
+    ann.narrow().await;
+    ann.picture("narrow-four-host").await;
     ann.is_clean(&[]).await;
 }
 
