@@ -7,6 +7,7 @@ pub mod aac;
 pub mod av1;
 pub mod h264;
 pub mod hevc;
+pub mod ogg;
 pub mod opus;
 
 use bytes::Bytes;

@@ -1,8 +1,11 @@
 //! RTP and RTCP: what is in a packet, what is kept of it, and how it becomes another subscriber's packet.
 
+pub mod h264;
+pub mod intake;
 pub mod packet;
 pub mod payload;
 pub mod reception;
+pub mod reorder;
 pub mod rewriter;
 pub mod ring;
 pub mod rtcp;

@@ -8,6 +8,7 @@
 //! | file | what it settles |
 //! |---|---|
 //! | `member` | one participant: transport, tracks, slots |
+//! | `fed` | publishers within this process: streams that are shown to many |
 //! | `forward` | from a publisher's packet to the subscribers' |
 //! | `binding` | which track is in which slot, who speaks |
 //! | [`stress`] | what is sent less of when there is too much to do |
@@ -15,6 +16,7 @@
 //! | `feedback` | RTCP in both directions, and what is due when |
 
 mod binding;
+mod fed;
 mod feedback;
 mod forward;
 mod member;
@@ -29,11 +31,13 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::peer::{Credentials, Failure, Identity, Input, Peer, Transmit};
+use crate::rtp::ring::Kept;
 use crate::sdp::{Answerer, Direction, Kind, Offer};
 use crate::stun::{self, Binding};
 use member::{Member, Track};
 
 pub use binding::{SPEAKERS_MAX, Want};
+pub use fed::Packet;
 
 /// How often [`Sfu::poll`] wants to be asked.
 pub const POLL: Duration = Duration::from_millis(25);
@@ -134,6 +138,19 @@ pub struct Out {
     pub transmits: Vec<Transmit>,
     /// Events, in order.
     pub events: Vec<Event>,
+    /// Packets of tracks that are [taken](Sfu::take).
+    pub taken: Vec<Taken>,
+}
+
+/// A packet of a track that is taken, as its publisher sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Whose.
+    pub member: MemberId,
+    /// Of which track.
+    pub track: TrackKey,
+    /// What.
+    pub kept: Kept,
 }
 
 /// What is counted, since the shard began.
@@ -342,9 +359,28 @@ impl Sfu {
     pub fn unpublish(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
         let member = self.member(id)?;
         member.streams.retain(|_, stream| stream.track != key);
+        member.taps.retain(|tapped| *tapped != key);
         member.tracks.retain(|track| track.key != key);
         let room = member.room;
         self.mark_stale(room);
+        Ok(())
+    }
+
+    /// Hands out the packets of a track too, in [`Out::taken`].
+    pub fn take(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
+        let member = self.member(id)?;
+        if !member.taps.contains(&key) {
+            member.taps.push(key);
+        }
+        Ok(())
+    }
+
+    /// Asks the publisher of a track for a keyframe; it is asked at most every half second.
+    pub fn ask_keyframe(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
+        let track = self.member(id)?.track(key).ok_or(SfuError::Gone)?;
+        for layer in &mut track.layers {
+            layer.keyframe_wanted = true;
+        }
         Ok(())
     }
 
@@ -416,6 +452,7 @@ impl Sfu {
         }
         self.polled = Some(now);
         self.bind(now, out);
+        self.catch_up(now, out);
         self.report(now, out);
     }
 

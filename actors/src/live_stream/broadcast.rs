@@ -181,6 +181,13 @@ impl Broadcast {
         listener
     }
 
+    /// What is on the air: pictures and sound, as they are coded now.
+    #[must_use]
+    pub fn configurations(&self) -> [Option<Arc<Configuration>>; 2] {
+        let desk = lock(&self.desk);
+        [desk.video.clone(), desk.audio.clone()]
+    }
+
     /// The stream it belongs to.
     #[must_use]
     pub fn stream(&self) -> StreamId {

@@ -81,6 +81,33 @@ impl Configuration {
         })
     }
 
+    /// What stands before a frame of `len` bytes in a stream of its own (ADTS, ISO/IEC 14496-3, 1.A.2.2). None when the header cannot say
+    /// what the stream is: channels it describes itself, frames of 960 samples, a rate or a core that has no number there.
+    pub fn adts_header(&self, len: usize) -> Option<[u8; 7]> {
+        let rate = SAMPLE_RATES_HZ.iter().position(|rate| *rate == self.sample_rate_hz)? as u8;
+        // HE-AAC is AAC-LC with more in it.
+        let core = match u32::from(self.object_type) {
+            object::SBR | object::PS => 2,
+            core @ 1..=4 => core as u8,
+            _ => return None,
+        };
+        let channels =
+            CHANNELS.iter().position(|channels| *channels == self.channels && *channels != 0)? as u8;
+        let whole = u16::try_from(len + 7).ok().filter(|whole| *whole < 1 << 13)?;
+        if self.frame_samples != 1_024 || channels > 7 {
+            return None;
+        }
+        Some([
+            0xFF,
+            0xF1,
+            (core - 1) << 6 | rate << 2 | channels >> 2,
+            (channels & 3) << 6 | (whole >> 11) as u8,
+            (whole >> 3) as u8,
+            (whole << 5) as u8 | 0x1F,
+            0xFC,
+        ])
+    }
+
     /// `mp4a.40.` and the object type (RFC 6381, section 3.3).
     pub fn codecs(&self) -> String {
         format!("mp4a.40.{}", self.object_type)
@@ -149,6 +176,23 @@ mod tests {
                 "{record:02x?}"
             );
         }
+    }
+
+    #[test]
+    fn a_frame_can_stand_in_a_stream_of_its_own_where_its_header_can_say_so() {
+        let adts = |record: &'static [u8]| {
+            Configuration::parse(&Bytes::from_static(record)).unwrap().adts_header(100)
+        };
+        // 44.1 kHz is number 4, stereo 2, and 107 bytes in all.
+        assert_eq!(adts(&[0x12, 0x10]), Some([0xFF, 0xF1, 0x50, 0x80, 13, 0x7F, 0xFC]));
+        assert_eq!(
+            adts(&[0x2b, 0x92, 0x08, 0x00]).map(|header| header[2]),
+            Some(0x5C),
+            "its core, at its rate"
+        );
+        assert_eq!(adts(&[0x12, 0x14]), None, "frames of 960 samples");
+        let usual = Configuration::parse(&Bytes::from_static(&[0x12, 0x10])).unwrap();
+        assert_eq!(usual.adts_header(8_185), None, "longer than can be said");
     }
 
     #[test]

@@ -217,6 +217,8 @@ impl Slot {
         self.rewriter.release();
         self.starving = false;
         self.paused_at = None;
+        self.catching_up = None;
+        self.joined = None;
     }
 }
 

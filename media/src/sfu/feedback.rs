@@ -70,7 +70,7 @@ impl Sfu {
         let indexes: Vec<usize> = self.members.iter().map(|(index, _)| index).collect();
         for index in indexes {
             let Some(member) = self.members.get_mut(index) else { continue };
-            if member.failed {
+            if member.failed || member.fed.is_some() {
                 continue;
             }
             if let Err(failure) = member.peer.poll(now, &mut out.transmits) {
@@ -136,7 +136,7 @@ impl Sfu {
 }
 
 /// A duration in units of NTP: 2^-32 s.
-fn ntp_of(duration: Duration) -> u64 {
+pub(super) fn ntp_of(duration: Duration) -> u64 {
     (duration.as_secs() << 32) | ((u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000)
 }
 

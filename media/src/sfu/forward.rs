@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::member::{Slot, StreamOf, source_id};
-use super::{Member, Out, Sfu};
+use super::{Member, Out, Sfu, Taken};
 use crate::rtp::packet::{Header, Packet};
 use crate::rtp::payload::{Codec, Vp8};
 use crate::rtp::reception::Stream;
 use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
-use crate::sdp::{Extension, Section};
+use crate::sdp::{Direction, Extension, Section};
 
 /// A packet that is asked for again within this was asked for twice, not lost twice.
 const REPEAT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +34,10 @@ impl Sfu {
         self.counts.bytes_in += packet.payload.len() as u64;
         let Some(member) = self.members.get_mut(from as usize) else { return };
         if let Some(arrived) = member.arrive(&packet, bytes, now) {
+            if member.taps.contains(&arrived.stream.track) {
+                let (member, track, kept) = (member.id, arrived.stream.track, arrived.kept.clone());
+                out.taken.push(Taken { member, track, kept });
+            }
             self.deliver(from, arrived, now, out);
         }
     }
@@ -42,7 +46,11 @@ impl Sfu {
     pub(super) fn deliver(&mut self, from: u32, arrived: Arrived, now: Instant, out: &mut Out) {
         let Arrived { codec, stream, kept, subscribers } = arrived;
         for (to, at) in &subscribers {
-            self.send(*to, *at, stream, codec, &kept, now, out);
+            let slot = self.members.get(*to as usize).and_then(|subscriber| subscriber.slots.get(*at));
+            // Who catches up gets it in its turn.
+            if slot.is_some_and(|slot| slot.catching_up.is_none()) {
+                self.send(*to, *at, stream, codec, &kept, now, out);
+            }
         }
         let track = self.members.get_mut(from as usize).and_then(|member| member.track(stream.track));
         if let Some(track) = track {
@@ -111,10 +119,11 @@ impl Sfu {
         }
         let track = self.members.get(publisher as usize).and_then(|member| member.track_of(key))?;
         let layer = track.layers.get((sent.source & 3) as usize)?;
-        let kept = layer.ring.get(sent.source_sequence)?.clone();
+        let mut kept = layer.ring.get(sent.source_sequence)?.clone();
         let codec = track.codec;
         let subscriber = self.members.get_mut(to as usize)?;
         let slot = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc)?;
+        kept.timestamp = slot.joined.map_or(kept.timestamp, |joined| joined.shown(kept.timestamp));
         // On a stream of its own (RFC 4588), and not at all to a client that knows none: under its old number it would be sealed a second
         // time with the same nonce, which AES-GCM does not forgive (RFC 7714 section 10).
         let (_, rtx) = slot.format(codec)?;
@@ -240,7 +249,21 @@ impl Member {
             let id = sections.find_map(|section| section.extension(extension))?;
             std::str::from_utf8(packet.extension(id)?).ok()
         };
-        let mid = text(Extension::Mid)?;
+        // Encoders that are no browsers often write no name; where only one m-line has the payload type it is that one (RFC 9143
+        // section 9.2).
+        let mid = match text(Extension::Mid) {
+            Some(mid) => mid,
+            None => {
+                let has = |section: &&Section| {
+                    let mut formats = section.formats.iter();
+                    section.direction == Direction::Sends
+                        && formats.any(|format| format.payload_type == packet.payload_type)
+                };
+                let mut sections = self.sections.iter().filter(has);
+                let section = sections.next()?;
+                sections.next().is_none().then_some(section.mid.as_str())?
+            }
+        };
         let (rid, repaired) = (text(Extension::Rid), text(Extension::RepairedRid));
         let section = self.section(mid)?;
         let format = section.formats.first()?;

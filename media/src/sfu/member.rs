@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::binding::{SILENCE, Want};
+use super::fed::{CatchUp, Fed, Squeeze};
 use super::{MemberId, RoomKey, Source, TrackKey};
 use crate::bandwidth::Estimator;
 use crate::peer::{Credentials, Peer};
@@ -44,6 +45,10 @@ pub(super) struct Member {
     pub(super) failed: bool,
     /// What has to be added to the publisher's NTP time to be ours, in its units.
     pub(super) ntp_shift: Option<u64>,
+    /// Tracks whose packets are handed out, too.
+    pub(super) taps: Vec<TrackKey>,
+    /// What it publishes comes from within this process, and there is no peer.
+    pub(super) fed: Option<Fed>,
 }
 
 /// Which layer of which track a stream is.
@@ -124,6 +129,10 @@ pub(super) struct Slot {
     pub(super) bytes: u32,
     /// Pictures wait for a keyframe.
     pub(super) starving: bool,
+    /// It is being sent what came before it was there.
+    pub(super) catching_up: Option<CatchUp>,
+    /// When what came before is shown.
+    pub(super) joined: Option<Squeeze>,
 }
 
 /// A layer of a track, as rewriters name it.
@@ -150,6 +159,8 @@ impl Member {
             answers: 0,
             failed: false,
             ntp_shift: None,
+            taps: Vec::new(),
+            fed: None,
         }
     }
 
@@ -178,6 +189,8 @@ impl Member {
             packets: 0,
             bytes: 0,
             starving: false,
+            catching_up: None,
+            joined: None,
         });
     }
 

@@ -419,3 +419,91 @@ fn no_datagram_ends_in_a_panic_or_is_believed() {
     call.voice(ann, 1, 30);
     assert_eq!(call.sfu.counts().packets_in, 1, "and who was there still is");
 }
+
+#[test]
+fn who_comes_in_the_middle_of_a_gop_is_sent_what_it_has_so_far_and_then_what_is_new() {
+    use crate::rtp::payload::Codec;
+
+    let mut call = Call::new();
+    let tracks = [(1, Source::Camera, Codec::H264), (2, Source::Microphone, Codec::Opus)];
+    let feed = call.sfu.open_feed(ROOM, &tracks, call.now).unwrap();
+    let show = |call: &mut Call, from: u32, to: u32| {
+        for at in from..to {
+            let kind = if at.is_multiple_of(60) { 0x65 } else { 0x41 };
+            let packet = |marker| super::Packet {
+                payload: vec![kind, at as u8, u8::from(marker)].into(),
+                timestamp: at * 3_000,
+                marker,
+            };
+            let mut out = Out::default();
+            let packets = [packet(false), packet(true)];
+            call.sfu.feed(feed, 1, u64::from(at) * 33_333, &packets, call.now, &mut out).unwrap();
+            let sound = super::Packet { payload: vec![9].into(), timestamp: at * 1_600, marker: false };
+            call.sfu.feed(feed, 2, u64::from(at) * 33_333, &[sound], call.now, &mut out).unwrap();
+            call.carry(out);
+            call.now += Duration::from_millis(33);
+        }
+    };
+    show(&mut call, 0, 100);
+    let viewer = call.join();
+    call.pass(25);
+    call.people[viewer].rtp.retain(|bytes| Packet::read(bytes).unwrap().payload_type == 102);
+    assert_eq!(call.people[viewer].rtp.len(), 40, "as many as one turn sends");
+    show(&mut call, 100, 102);
+    call.pass(100);
+    show(&mut call, 102, 104);
+    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    let pictures: Vec<_> = seen.iter().filter(|packet| packet.payload_type == 102).collect();
+    let order: Vec<u8> = pictures.iter().map(|packet| packet.payload[1]).collect();
+    assert_eq!(
+        order,
+        (60..104).flat_map(|at| [at, at]).collect::<Vec<u8>>(),
+        "from the keyframe on, each once"
+    );
+    assert!(pictures.windows(2).all(|two| two[1].sequence == two[0].sequence.wrapping_add(1)));
+    let times: Vec<u32> = pictures.iter().step_by(2).map(|packet| packet.timestamp).collect();
+    let steps: Vec<u32> = times.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+    assert!(
+        steps[..39].iter().all(|step| *step == 150) && steps[39..].iter().all(|step| *step == 3_000),
+        "{steps:?}"
+    );
+    assert!(seen.len() > pictures.len(), "and there is sound");
+
+    // They leave, and the feed too: nothing is left.
+    let mut out = Out::default();
+    call.sfu.leave(call.people[viewer].id, call.now, &mut out);
+    call.sfu.leave(feed, call.now, &mut out);
+    assert_eq!(call.sfu.len(), (0, 0));
+}
+
+#[test]
+fn what_is_taken_comes_out_and_its_publisher_is_asked_for_keyframes() {
+    let mut call = Call::new();
+    let ann = call.join();
+    call.publish(ann, 1, "1", Source::Camera);
+    let id = call.people[ann].id;
+    call.sfu.take(id, 1).unwrap();
+    let mut taken = Vec::new();
+    for sequence in 1..4 {
+        call.picture(ann, "q", sequence, true);
+    }
+    call.sfu.ask_keyframe(id, 1).unwrap();
+    call.pass(50);
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
+    let sealed = {
+        let number = 4_u16.to_be_bytes();
+        let extensions: &[(u8, &[u8])] = &[(3, &number), (4, b"1"), (10, b"q")];
+        let mut packet = Vec::new();
+        Header { marker: true, payload_type: 96, sequence: 4, timestamp: 12_000, ssrc: Q, extensions }
+            .write(&mut packet);
+        packet.extend_from_slice(&[0x10, 1, 7]);
+        call.people[ann].client.seal(&packet)
+    };
+    let (mut out, address) = (Out::default(), call.people[ann].client.address);
+    call.sfu.input(&sealed, address, call.now, &mut out);
+    taken.append(&mut out.taken);
+    assert_eq!(taken.len(), 1);
+    assert_eq!((taken[0].member, taken[0].track, taken[0].kept.sequence), (id, 1, 4));
+    call.sfu.unpublish(id, 1).unwrap();
+    assert_eq!(call.sfu.ask_keyframe(id, 1), Err(SfuError::Gone));
+}

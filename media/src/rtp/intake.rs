@@ -1,0 +1,255 @@
+//! From the packets of a publisher over WebRTC to [`Media`]: H.264 (RFC 6184) and Opus (RFC 7587), on a timeline of its own.
+//!
+//! After a loss no picture is passed on before the next keyframe: a recording should not show what a decoder makes of half a GOP. Whoever
+//! drives this asks for one when [`Intake::wants_keyframe`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::h264::{Depacketizer, Picture};
+use super::reorder::{Next, Reorder};
+use super::ring::Kept;
+use crate::codec::{Configuration, h264, opus};
+use crate::frame::health::{Health, Meter};
+use crate::frame::timeline::{SampleClock, Timeline};
+use crate::frame::{Frame, Media, Track};
+use crate::time::{Timebase, Timestamp};
+
+/// What an Opus decoder is told (RFC 7845 section 5.1): stereo, nothing to skip, 48 kHz.
+const OPUS_HEAD: &[u8] = b"OpusHead\x01\x02\x00\x00\x80\xbb\x00\x00\x00\x00\x00";
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub struct Intake {
+    began: Instant,
+    timeline: Timeline,
+    meter: Meter,
+    video: Incoming,
+    audio: Incoming,
+    depacketizer: Depacketizer,
+    configuration: Option<Arc<Configuration>>,
+    audio_clock: Option<SampleClock>,
+    heard: bool,
+    /// Pictures are passed on; before the first keyframe and after a loss they are not.
+    sees: bool,
+    lost: u64,
+}
+
+/// One track, as it comes in.
+#[derive(Debug, Default)]
+struct Incoming {
+    reorder: Reorder,
+    /// The first timestamp, and how many milliseconds after the beginning it came.
+    first: Option<(u32, u32)>,
+    /// The latest timestamp, widened from the first.
+    passed: i64,
+    last: u32,
+}
+
+impl Incoming {
+    /// When a packet was made, in milliseconds since the beginning; its track's clock has so many ticks a second.
+    fn at_ms(&mut self, timestamp: u32, ticks_per_ms: i64, since_ms: u32) -> u32 {
+        let (_, began) = *self.first.get_or_insert_with(|| {
+            self.last = timestamp;
+            (timestamp, since_ms)
+        });
+        self.passed += i64::from(timestamp.wrapping_sub(self.last).cast_signed());
+        self.last = timestamp;
+        began.wrapping_add((self.passed / ticks_per_ms) as u32)
+    }
+}
+
+impl Intake {
+    /// One that has heard nothing.
+    pub fn new(now: Instant) -> Intake {
+        Intake {
+            began: now,
+            timeline: Timeline::new(),
+            meter: Meter::new(),
+            video: Incoming::default(),
+            audio: Incoming::default(),
+            depacketizer: Depacketizer::default(),
+            configuration: None,
+            audio_clock: None,
+            heard: false,
+            sees: false,
+            lost: 0,
+        }
+    }
+
+    /// How the broadcast does.
+    pub fn health(&self, now: Instant) -> Health {
+        self.meter.health(now)
+    }
+
+    /// Pictures that could not be put together.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether nothing can be shown before the next keyframe.
+    pub fn wants_keyframe(&self) -> bool {
+        !self.sees
+    }
+
+    /// A packet came.
+    pub fn push(&mut self, track: Track, kept: Kept, now: Instant, give: impl FnMut(Media)) {
+        match track {
+            Track::Video => self.video.reorder.push(kept, now),
+            Track::Audio => self.audio.reorder.push(kept, now),
+        }
+        self.poll(now, give);
+    }
+
+    /// Time has passed: what was waited for may be given up.
+    pub fn poll(&mut self, now: Instant, mut give: impl FnMut(Media)) {
+        while let Some(next) = self.audio.reorder.next(now) {
+            // What is lost of the sound is a hole, which players hide.
+            if let Next::Packet(kept) = next {
+                self.hear(kept, now, &mut give);
+            }
+        }
+        while let Some(next) = self.video.reorder.next(now) {
+            let (picture, lost) = match next {
+                Next::Packet(kept) => self.depacketizer.push(&kept.payload, kept.timestamp, kept.marker),
+                Next::Lost => {
+                    self.depacketizer.lose();
+                    self.sees = false;
+                    (None, false)
+                }
+            };
+            if lost {
+                self.lost += 1;
+                self.sees = false;
+            }
+            if let Some(picture) = picture {
+                self.see(picture, now, &mut give);
+            }
+        }
+    }
+
+    fn since_ms(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.began).as_millis() as u32
+    }
+
+    fn see(&mut self, picture: Picture, now: Instant, give: &mut impl FnMut(Media)) {
+        let since_ms = self.since_ms(now);
+        let at_ms = self.video.at_ms(picture.timestamp, 90, since_ms);
+        if picture.keyframe {
+            if let (Some(sps), Some(pps)) = h264::parameter_sets(&picture.payload, 4)
+                && let Ok(found) = h264::Configuration::from_parameter_sets(sps, pps)
+            {
+                let found = Configuration::H264(found);
+                if self.configuration.as_deref() != Some(&found) {
+                    let configuration = Arc::new(found);
+                    self.configuration = Some(Arc::clone(&configuration));
+                    give(Media::Configuration { track: Track::Video, configuration });
+                }
+            }
+            self.sees = self.configuration.is_some();
+        }
+        if !self.sees {
+            return;
+        }
+        let stamp = self.timeline.stamp(Track::Video, at_ms);
+        if let Some(jump_ms) = stamp.jump_ms {
+            give(Media::Discontinuity { jump_ms });
+        }
+        let at = Timestamp::from_millis(stamp.dts_ms).rescale(Timebase::VIDEO);
+        let Picture { keyframe, payload, .. } = picture;
+        self.give_frame(Frame { track: Track::Video, dts: at, pts: at, keyframe, payload }, now, give);
+    }
+
+    fn hear(&mut self, kept: Kept, now: Instant, give: &mut impl FnMut(Media)) {
+        let Some(samples) = opus::packet_samples(&kept.payload) else { return };
+        if !self.heard {
+            self.heard = true;
+            if let Ok(head) = opus::Configuration::parse(&Bytes::from_static(OPUS_HEAD)) {
+                let configuration = Arc::new(Configuration::Opus(head));
+                give(Media::Configuration { track: Track::Audio, configuration });
+            }
+        }
+        let since_ms = self.since_ms(now);
+        let at_ms = self.audio.at_ms(kept.timestamp, 48, since_ms);
+        let stamp = self.timeline.stamp(Track::Audio, at_ms);
+        let clock = self.audio_clock.get_or_insert_with(|| SampleClock::new(Timebase::OPUS, stamp.dts_ms, 0));
+        let (at, set_again) = clock.stamp(stamp.dts_ms, samples);
+        if set_again {
+            self.timeline.audio_was_set_again();
+        }
+        let payload = kept.payload;
+        self.give_frame(Frame { track: Track::Audio, dts: at, pts: at, keyframe: true, payload }, now, give);
+    }
+
+    fn give_frame(&mut self, frame: Frame, now: Instant, give: &mut impl FnMut(Media)) {
+        self.meter.observe(now, &frame);
+        give(Media::Frame(frame));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rtp::beginning;
+
+    const SETS: &[u8] = &[
+        24, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x47, 0xfe, 0xc8, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+    ];
+
+    fn kept(sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> Kept {
+        let payload = Bytes::copy_from_slice(payload);
+        Kept { sequence, timestamp, marker, keyframe: false, payload }
+    }
+
+    #[test]
+    fn pictures_begin_with_a_keyframe_and_after_a_loss_with_the_next() {
+        let now = beginning();
+        let (mut intake, mut pictures) = (Intake::new(now), Vec::new());
+        let packets = [
+            kept(1, 0, true, &[0x41, 1]),
+            kept(2, 3_000, false, SETS),
+            kept(3, 3_000, true, &[0x65, 1]),
+            kept(4, 6_000, true, &[0x41, 2]),
+            kept(6, 12_000, true, &[0x41, 3]),
+            kept(7, 15_000, false, SETS),
+            kept(8, 15_000, true, &[0x65, 2]),
+        ];
+        for (at, packet) in packets.into_iter().enumerate() {
+            let now = now + std::time::Duration::from_millis(500 * at as u64);
+            intake.push(Track::Video, packet, now, |media| pictures.push(media));
+            intake.poll(now + std::time::Duration::from_millis(499), |media| pictures.push(media));
+        }
+        let frames: Vec<(bool, i64)> = pictures
+            .iter()
+            .filter_map(|media| match media {
+                Media::Frame(frame) => Some((frame.keyframe, frame.dts.ticks())),
+                _ => None,
+            })
+            .collect();
+        let first = frames[0].1;
+        let frames: Vec<_> = frames.into_iter().map(|(keyframe, at)| (keyframe, (at - first) / 90)).collect();
+        assert_eq!(frames, [(true, 0), (false, 33), (true, 133)]);
+        assert!(matches!(pictures[0], Media::Configuration { track: Track::Video, .. }));
+        assert_eq!((intake.lost(), intake.wants_keyframe()), (1, false));
+    }
+
+    proptest! {
+        #[test]
+        fn no_packets_end_in_a_panic(
+            packets in prop::collection::vec(
+                (any::<bool>(), any::<u16>(), any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..30)), 0..60,
+            ),
+        ) {
+            let now = beginning();
+            let mut intake = Intake::new(now);
+            for (is_video, sequence, timestamp, marker, payload) in packets {
+                let track = if is_video { Track::Video } else { Track::Audio };
+                intake.push(track, kept(sequence, timestamp, marker, &payload), now, |_| {});
+            }
+        }
+    }
+}
