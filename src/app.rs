@@ -47,6 +47,7 @@ use crate::rtc::{Media, RtcError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
+use crate::wish::Wish;
 
 pub use errand::Errand;
 pub use listen::ListenError;
@@ -138,6 +139,8 @@ pub struct Engine {
     pub presences: Presences,
     /// Group calls.
     pub calls: Calls,
+    /// Streams over WebRTC.
+    pub wish: Wish,
     /// What is said over the socket, and shown there.
     pub talk: Talk,
     /// The WebSocket door.
@@ -287,7 +290,7 @@ impl App {
             told: Arc::new(relay.clone()),
             blocks,
             blocked: relay.hear_blocked(),
-            media,
+            media: media.clone(),
             events,
             door: Arc::clone(&door),
             clock: clock.clone(),
@@ -330,6 +333,13 @@ impl App {
         let (kept, recorder) = (Arc::new(store.clone()), Arc::new(recordings.clone()));
         let live = Live::new(&config.live, node, clock.clone(), kept, recorder, bus.clone(), metrics.clone());
         let live = Arc::new(live.map_err(StartError::Threads)?);
+        let wish = Wish::start(
+            media,
+            live.clone(),
+            config.live.ffmpeg.clone(),
+            config.rtc.whep_sessions_max as usize,
+            metrics.clone(),
+        );
         let attending = live.clone().attend(node, bus.clone(), store.clone());
         let attending = AbortOnDrop(tokio::spawn(attending));
         let seal = Seal::new(&identity.derive_key("nodes"), clock.clone());
@@ -361,6 +371,7 @@ impl App {
             recordings,
             presences,
             calls,
+            wish,
             talk,
             chat,
             health,

@@ -447,6 +447,10 @@ pub struct RtcConfig {
     /// Participants of one room; more are refused.
     #[arg(long, env = "NOVA_RTC_PARTICIPANTS_MAX", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rtc_participants_max: u32,
+
+    /// Viewers of live streams over WebRTC (WHEP) on this node; more are told to watch over HLS.
+    #[arg(long, env = "NOVA_WHEP_SESSIONS_MAX", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub whep_sessions_max: u32,
 }
 
 /// Logs, metrics, traces.

@@ -86,7 +86,7 @@ codes! {
     PreconditionFailed  "precondition_failed"   PRECONDITION_FAILED    "it has changed since you read it";
     PayloadTooLarge     "payload_too_large"     PAYLOAD_TOO_LARGE      "the body is too large";
     UriTooLong          "uri_too_long"          URI_TOO_LONG           "the address is too long";
-    UnsupportedMedia    "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "the body must be application/json";
+    UnsupportedMedia    "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "the body is of a kind that is not taken here";
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE  "it ends before this range";
     Misdirected         "misdirected"           MISDIRECTED_REQUEST    "this node does not do this; ask one that does";
     InvalidFields       "invalid_fields"        UNPROCESSABLE_ENTITY   "some fields are not valid";

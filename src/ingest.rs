@@ -6,6 +6,7 @@
 //! What a stranger may cost: a connection that is refused for want of a seat costs an accept; one that has a seat costs
 //! `READ_BYTES` and what [`nova_media::rtmp::limits`] allows, for as long as its deadlines let it stay.
 
+pub(crate) mod publishing;
 mod seats;
 mod visit;
 

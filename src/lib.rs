@@ -28,6 +28,7 @@
 //! | [`playback`] | the viewers' door: low-latency HLS from memory |
 //! | [`live`] | streams on this node, what their two doors share, and their thumbnails, which child processes make |
 //! | [`ffmpeg`] | FFmpeg as a child process: bounded, spoken to over pipes; why it is no library |
+//! | [`wish`] | live streams over WebRTC, negotiated with one HTTP request: WHIP and WHEP |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
 //! | [`rtc`] | the UDP door of calls: a media shard, its socket and its thread |
@@ -167,3 +168,4 @@ pub mod store;
 pub mod telemetry;
 pub mod torture;
 pub mod webhooks;
+pub mod wish;

@@ -305,6 +305,52 @@ fn admitted<'a>(
     }
 }
 
+/// What is on the air here, for somebody who may watch it: with a playback token, in the query or as bearer, or with the access token of
+/// somebody who may see the stream.
+pub(crate) async fn on_air(
+    engine: &Engine,
+    request: &HttpRequest,
+    stream: StreamId,
+) -> Result<Arc<Broadcast>, ApiError> {
+    let here = engine.live.broadcasts.of(stream);
+    let here = here.filter(|here| !here.has_ended() && here.views().borrow().is_some());
+    let kept = match &here {
+        Some(_) => None,
+        None => Some(engine.store.stream(stream, engine.clock.now()).await?.ok_or(Code::NotFound)?),
+    };
+    let is_private = match (&here, &kept) {
+        (Some(here), _) => here.is_private(),
+        (None, kept) => kept.as_ref().is_some_and(|kept| kept.is_private),
+    };
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| value.split_once(' ').map(|(_, token)| token.trim()));
+    let tokens = token::in_query(request.query_string()).into_iter().chain(bearer);
+    let opens = |token: &str| engine.playback_tokens.opens(token, stream, engine.clock.now());
+    if is_private && !tokens.into_iter().any(opens) {
+        let forbidden = || {
+            ApiError::because(
+                Code::Forbidden,
+                "this stream is private: ask POST /v1/streams/{stream_id}/playback for a token",
+            )
+        };
+        let caller =
+            engine.identity.authenticate(bearer.ok_or_else(forbidden)?).await.map_err(|_| forbidden())?;
+        let owner = engine.store.stream(stream, engine.clock.now()).await?.map(|stream| stream.owner);
+        let may = owner == Some(caller.user) || engine.store.may_see_stream(stream, caller.user).await?;
+        if !may {
+            return Err(forbidden());
+        }
+    }
+    if let Some(here) = here {
+        return Ok(here);
+    }
+    if engine.relays.find(stream).await.is_ok() {
+        let words = "its publisher is on another node, which this one does not hand on over WebRTC; watch it over HLS";
+        return Err(ApiError::because(Code::Unavailable, words).retry_after(RETRY_AFTER));
+    }
+    Err(ApiError::because(Code::Conflict, "the stream is not live; try again").retry_after(RETRY_AFTER))
+}
+
 /// A multivariant playlist whose playlists are asked for with the same token.
 fn handing_on(multivariant: &[u8], token: &str) -> String {
     let text = String::from_utf8_lossy(multivariant);

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`manner`] | what happens around every call: ids, limits, problems, headers, panics |
 //! | [`context`] | what a handler may know about its request |
-//! | [`json`], [`query`] | what comes in, bounded and refused by field |
+//! | [`json`], [`query`], [`sdp`] | what comes in, bounded and refused by field |
 //! | [`page`] | lists and their cursors |
 //! | [`idempotency`] | retries that have one effect |
 //! | [`etag`] | edits that know what they change |
@@ -43,6 +43,7 @@ mod posts;
 pub mod query;
 mod recordings;
 mod rooms;
+pub mod sdp;
 mod sessions;
 mod socket;
 mod stories;
@@ -59,6 +60,7 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use crate::config::NodeRole;
 use crate::error::{ApiError, Code};
 use crate::playback;
+use crate::wish::{whep, whip};
 
 pub use context::Context;
 pub use etag::ETag;
@@ -164,6 +166,10 @@ routes! {
     "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
     "/live/{stream_id}/{broadcast}/{rendition}.m3u8": get playback::playlist;
     "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
+    "/whep/{stream_id}": post whep::watch;
+    "/whep/{stream_id}/{session}": patch whep::change, delete whep::end;
+    "/whip/{stream_id}": post whip::publish;
+    "/whip/{stream_id}/{session}": patch whip::change, delete whip::end;
     "/recordings/{recording_id}/index.m3u8": get playback::recorded::recording;
     "/recordings/{recording_id}/thumbnail.jpg": get playback::recorded::picture;
     "/recordings/{recording_id}/{folder}/{file}": get playback::recorded::kept;

@@ -6,6 +6,8 @@
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
 //! is one call to the kernel for each subscriber instead of thirty.
 
+pub mod streams;
+
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -84,6 +86,7 @@ enum Order {
     Leave {
         member: MemberId,
     },
+    Stream(streams::StreamOrder),
 }
 
 /// The shard, from outside. Cheap to clone; the shard ends with the last.
@@ -223,6 +226,7 @@ struct Shard {
     metrics: Metrics,
     out: Out,
     burst: Vec<u8>,
+    attending: streams::Attending,
     counted: nova_media::sfu::Counts,
     unsent: u64,
     /// Time that was worked, since it was counted last.
@@ -249,6 +253,7 @@ impl Shard {
             metrics,
             out: Out::default(),
             burst: Vec::new(),
+            attending: streams::Attending::default(),
             counted,
             unsent: 0,
             busy: Duration::ZERO,
@@ -340,7 +345,11 @@ impl Shard {
             Order::Unpublish { member, track } => drop(self.sfu.unpublish(member, track)),
             Order::Mute { member, track, muted } => drop(self.sfu.mute(member, track, muted)),
             Order::View { member, wants } => drop(self.sfu.view(member, wants)),
-            Order::Leave { member } => self.sfu.leave(member, now, &mut self.out),
+            Order::Leave { member } => {
+                self.attending.left(member);
+                self.sfu.leave(member, now, &mut self.out);
+            }
+            Order::Stream(order) => self.attending.carry_out(order, &mut self.sfu, now, &mut self.out),
         }
     }
 
@@ -368,11 +377,21 @@ impl Shard {
         }
         transmits.clear();
         self.out.transmits = transmits;
-        for event in self.out.events.drain(..) {
-            if self.events.try_send(event).is_err() {
-                self.metrics.rtc_events_lost.inc();
+        self.attending.hand_out(&mut self.out.taken);
+        let mut events = std::mem::take(&mut self.out.events);
+        for event in events.drain(..) {
+            match self.attending.hear(&event) {
+                streams::Heard::Others => {
+                    if self.events.try_send(event).is_err() {
+                        self.metrics.rtc_events_lost.inc();
+                    }
+                }
+                streams::Heard::Leaves(member) => self.sfu.leave(member, Instant::now(), &mut self.out),
+                streams::Heard::Taken => {}
             }
         }
+        events.append(&mut self.out.events);
+        self.out.events = events;
     }
 
     fn send(&mut self, together: &[Transmit]) {

@@ -452,7 +452,7 @@ impl Sfu {
         }
         self.polled = Some(now);
         self.bind(now, out);
-        self.catch_up(now, out);
+        self.bring_up_to_date(now, out);
         self.report(now, out);
     }
 

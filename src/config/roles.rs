@@ -11,7 +11,8 @@ pub enum NodeRole {
     Chat,
     /// The RTMP door, and what it lets in as low-latency HLS for viewers and other nodes.
     Ingest,
-    /// The media port of calls, and their rooms; calls are joined over the WebSocket, so this goes with `chat`.
+    /// The media port of calls, and their rooms; calls are joined over the WebSocket, so this goes with `chat`. Streams over WebRTC too:
+    /// what is published there lives there, and what is watched there has its publisher there, so with `ingest`.
     Rtc,
     /// What nobody waits for: the event log's order, retention, counters, webhooks.
     Worker,
@@ -37,7 +38,7 @@ impl NodeRole {
             &[]
         } else if path.starts_with("/live/") || path.starts_with("/recordings/") {
             &[NodeRole::Api, NodeRole::Ingest]
-        } else if path.starts_with("/v1/rooms") {
+        } else if path.starts_with("/v1/rooms") || path.starts_with("/whep/") || path.starts_with("/whip/") {
             &[NodeRole::Rtc]
         } else {
             &[NodeRole::Api]

@@ -7,22 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use nova_actors::error::{DeliveryError, LookupError, StartError};
-use nova_actors::id::StreamId;
-use nova_actors::live_stream::{Departure, Farewell, Grant, Left, OnAir, Publish, Refusal};
-use nova_media::frame::Media;
-use nova_media::frame::timeline::Sanitised;
-use nova_media::rtmp::{self, Dropped, EndReason, Output, PublishRequest, Report};
+use nova_actors::live_stream::{Departure, Farewell, Grant, Refusal};
+use nova_media::rtmp::{self, EndReason, Output};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{interval, sleep_until, timeout};
 
+use super::publishing::{Publishing, judge};
 use super::{READ_BYTES, RECONNECT_LIMIT, WRITE_LIMIT};
-use crate::live::{Live, hash_key};
+use crate::live::Live;
 
-/// How long the decision about a publisher may take: a database that is slow, an actor that starts, a node that
-/// has died and whose lease has to expire.
-const VERDICT_LIMIT: Duration = Duration::from_secs(12);
 /// How often the owner's view of the publisher is brought up to date.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const LEAVING: &str = "The server is about to restart; connect again.";
@@ -146,141 +140,16 @@ pub(super) async fn attend(
     match publishing {
         Some(publishing) => {
             tracing::info!(%peer, stream = %publishing.grant.broadcast.stream(), reason, said, bytes_in, "a publisher left");
-            publishing.end(ingest.report(Instant::now()), ended).await;
+            let how = match ended {
+                Some(EndReason::Unpublished) => Departure::Finished,
+                _ => Departure::Dropped,
+            };
+            publishing.end(ingest.report(Instant::now()), how).await;
         }
         None => tracing::debug!(%peer, reason, said, bytes_in, "a connection ended before it published"),
     }
     // What was said last should arrive; whether it does is no longer our business.
     let _ = timeout(WRITE_LIMIT, socket.shutdown()).await;
-}
-
-/// A publisher that was let in.
-struct Publishing<'a> {
-    live: &'a Live,
-    grant: Grant,
-    /// What of its report is counted already.
-    counted: Report,
-    /// There is something to play, and the stream has not been told.
-    first: bool,
-}
-
-impl<'a> Publishing<'a> {
-    fn begin(live: &'a Live, grant: Grant) -> Publishing<'a> {
-        live.metrics.publishers.inc();
-        Publishing { live, grant, counted: Report::default(), first: false }
-    }
-
-    /// Passes media on; refused when somebody else publishes by now.
-    fn write(&mut self, media: &Media) -> Result<(), Farewell> {
-        let began = Instant::now();
-        let unix_ms = (self.live.clock.now().unix_timestamp_nanos() / 1_000_000) as i64;
-        let Grant { session, broadcast } = &self.grant;
-        let written = broadcast.write(*session, unix_ms, media).map_err(|_| Farewell::TakenOver)?;
-        self.first |= written.first;
-        if written.parts > 0 {
-            let metrics = &self.live.metrics;
-            metrics.hls_parts.inc_by(written.parts.into());
-            metrics.hls_part_bytes.inc_by(written.part_bytes);
-            metrics.hls_part_made.observe(began.elapsed().as_secs_f64());
-        }
-        Ok(())
-    }
-
-    /// Tells the stream that there is something to play; again until it has heard.
-    async fn tell_first(&mut self) {
-        if self.first {
-            let Grant { session, broadcast } = &self.grant;
-            // Not started for it: a stream that is not there any more is somebody else's by now, or finds the broadcast on the air
-            // when it is started again.
-            let there = self.live.streams.existing(broadcast.stream());
-            self.first = there.is_some_and(|there| there.try_send(OnAir { session: *session }).is_err());
-        }
-    }
-
-    fn report(&mut self, report: Report) {
-        let before = std::mem::replace(&mut self.counted, report);
-        for ((reason, now), (_, was)) in mended(&report.sanitised).into_iter().zip(mended(&before.sanitised))
-        {
-            self.live.metrics.frames_sanitised.with_label_values(&[reason]).inc_by(now.saturating_sub(was));
-        }
-        for ((reason, now), (_, was)) in dropped(&report.dropped).into_iter().zip(dropped(&before.dropped)) {
-            self.live.metrics.frames_dropped.with_label_values(&[reason]).inc_by(now.saturating_sub(was));
-        }
-        self.grant.broadcast.report(self.grant.session, report);
-    }
-
-    async fn end(mut self, report: Report, ended: Option<EndReason>) {
-        self.report(report);
-        self.live.metrics.publishers.dec();
-        let Grant { session, broadcast } = &self.grant;
-        let how = match ended {
-            Some(EndReason::Unpublished) => Departure::Finished,
-            _ => Departure::Dropped,
-        };
-        let left = Left { session: *session, how };
-        // Not started for it: that would take the stream from the node that goes on with it.
-        if let Some(there) = self.live.streams.existing(broadcast.stream())
-            && there.send(left, VERDICT_LIMIT).await.is_err()
-        {
-            // It notices by itself that nobody is at the other end.
-            tracing::debug!(stream = %broadcast.stream(), "a departure could not be told");
-        }
-    }
-}
-
-/// What was mended in timestamps, by the reason metrics name it by.
-fn mended(of: &Sanitised) -> [(&'static str, u64); 9] {
-    [
-        ("wrap_24", of.wraps_24),
-        ("wrap_32", of.wraps_32),
-        ("repeated", of.repeated),
-        ("backwards", of.backwards),
-        ("gap", of.gaps),
-        ("outlier", of.outliers),
-        ("jump", of.jumps),
-        ("composition", of.compositions),
-        ("audio_resync", of.audio_resyncs),
-    ]
-}
-
-/// What was not passed on, by the reason metrics name it by.
-fn dropped(of: &Dropped) -> [(&'static str, u64); 6] {
-    [
-        ("unconfigured", of.unconfigured),
-        ("broken", of.broken),
-        ("unsupported", of.unsupported),
-        ("other_track", of.other_track),
-        ("empty", of.empty),
-        ("early", of.early),
-    ]
-}
-
-/// Asks whose key it is, and that stream whether its publisher may begin.
-async fn judge(
-    live: Arc<Live>,
-    request: PublishRequest,
-    hang_up: oneshot::Sender<Farewell>,
-) -> Result<Grant, Refusal> {
-    let key = hash_key(&request.key);
-    let found = timeout(VERDICT_LIMIT, live.kept.with_key(key)).await;
-    let stream: StreamId = match found {
-        Ok(Ok(found)) => found.ok_or(Refusal::UnknownKey)?,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a stream key could not be looked up");
-            return Err(Refusal::Unavailable);
-        }
-        Err(_) => return Err(Refusal::Unavailable),
-    };
-    let granted = live.streams.send(stream, Publish { key, hang_up }, VERDICT_LIMIT).await;
-    let granted = granted.map_err(|error| match error {
-        DeliveryError::Lookup(LookupError::Start(StartError::NotFound)) => Refusal::UnknownKey,
-        error => {
-            tracing::warn!(%stream, %error, "nobody could decide about a publisher");
-            Refusal::Unavailable
-        }
-    })?;
-    tracing::info!(%stream, encoder = request.encoder, app = request.app, accepted = granted.is_ok(), "a publisher came");
-    granted
 }
 
 async fn judged(judging: &mut Option<Verdict>) -> Result<Grant, Refusal> {

@@ -61,7 +61,7 @@ impl Tokens {
 }
 
 /// The token in a query.
-pub(super) fn in_query(query: &str) -> Option<&str> {
+pub(crate) fn in_query(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
 

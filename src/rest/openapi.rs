@@ -62,7 +62,8 @@ fn build() -> Value {
     components.insert("parameters".to_owned(), parameters());
     components.insert("securitySchemes".to_owned(), json!({
         "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                    "description": "The `access_token` of a session; 15 minutes, signed with EdDSA (`/.well-known/jwks.json`)." }
+                    "description": "The `access_token` of a session; 15 minutes, signed with EdDSA (`/.well-known/jwks.json`)." },
+        "stream_key": { "type": "http", "scheme": "bearer", "description": "The key of the stream that is published." }
     }));
     unsign(&mut document);
     for (path, item) in object(&mut document, "paths") {

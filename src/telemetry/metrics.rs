@@ -119,7 +119,7 @@ metrics! {
     calls: IntCounterVec = "nova_calls_total" ["outcome"] "Calls in conversations that ended on this node's word: answered, missed, declined, cancelled, failed.";
     call_ring_duration: Histogram = "nova_call_ring_seconds" [] "How long calls rang before they were answered.";
     rtc_join_duration: Histogram = "nova_rtc_join_seconds" [] "From a request to join a room to its media being connected.";
-    rtc_participants: IntGauge = "nova_rtc_participants" [] "Participants of calls on this node.";
+    rtc_participants: IntGauge = "nova_rtc_participants" [] "Participants of calls and viewers over WebRTC on this node.";
     rtc_connected: IntCounter = "nova_rtc_connected_total" [] "Participants whose media could flow.";
     rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent.";
     rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
@@ -135,6 +135,11 @@ metrics! {
     rtc_shed_level: IntGauge = "nova_rtc_shed_level" [] "How much the media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
     rtc_unknown: IntCounter = "nova_rtc_unknown_total" [] "Datagrams from addresses nobody vouched for.";
     rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shard that nobody took in time.";
+    whep_sessions: IntGauge = "nova_whep_sessions" [] "Viewers of streams over WebRTC who were let in, those who have not come yet included.";
+    whep_offers: IntCounterVec = "nova_whep_offers_total" ["outcome"] "Offers of viewers over WebRTC: answered, or the code of the refusal.";
+    whip_sessions: IntGauge = "nova_whip_sessions" [] "Publishers of streams over WebRTC who were let in.";
+    opus_children: IntGauge = "nova_opus_children" [] "Child processes that make AAC Opus for viewers over WebRTC.";
+    opus_restarts: IntCounter = "nova_opus_restarts_total" [] "Such children that were started again.";
     publishers: IntGauge = "nova_publishers" [] "Publishers that were let in and are connected.";
     rtmp_connections: IntGauge = "nova_rtmp_connections" [] "Connections to the RTMP door, those before their publish included.";
     rtmp_refused: IntCounterVec = "nova_rtmp_refused_total" ["reason"] "Connections and publishers turned away.";

@@ -45,6 +45,8 @@ mod live_s3;
 mod live_store;
 mod live_thumbnails;
 mod live_webhooks;
+mod live_whep;
+mod live_whip;
 mod manner;
 mod nodes;
 mod openapi;

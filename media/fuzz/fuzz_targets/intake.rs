@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         timestamp = timestamp.wrapping_add(u32::from(what >> 2 & 1) * 3_000);
         now += Duration::from_millis(u64::from(what >> 3 & 3) * 150);
         let payload = Bytes::copy_from_slice(payload);
-        let kept = Kept { sequence, timestamp, marker: what & 0x20 != 0, keyframe: false, payload: payload.clone() };
+        let kept = Kept { sequence, timestamp, marker: what & 0x20 != 0, keyframe: false, payload: payload.clone(), at: now };
         match what >> 6 {
             0 | 1 => intake.push(Track::Video, kept, now, &mut check),
             2 => intake.push(Track::Audio, kept, now, &mut check),

@@ -84,7 +84,14 @@ mod tests {
     use super::*;
 
     fn kept(sequence: u16) -> Kept {
-        Kept { sequence, timestamp: 0, marker: false, keyframe: false, payload: Bytes::new() }
+        Kept {
+            sequence,
+            timestamp: 0,
+            marker: false,
+            keyframe: false,
+            payload: Bytes::new(),
+            at: crate::rtp::beginning(),
+        }
     }
 
     fn given(reorder: &mut Reorder, now: Instant) -> Vec<Option<u16>> {

@@ -81,7 +81,7 @@ impl Sfu {
         // Nobody is ever told its password, so nothing that comes is its.
         let peer = Peer::new(self.identity.clone(), nobodys.clone(), [0; 32], now);
         let nothing = Offer { sections: Vec::new(), fingerprint: [0; 32], ice: nobodys };
-        let mut member = Member::new(id, room, peer, &nothing);
+        let mut member = Member::new(id, room, peer, &nothing, now);
         let track = |(key, source, codec): &(TrackKey, Source, Codec)| {
             Track::new(*key, "", *source, false, *codec, &[])
         };
@@ -122,6 +122,7 @@ impl Sfu {
                 marker: packet.marker,
                 keyframe: codec.begins_keyframe(&packet.payload),
                 payload: packet.payload.clone(),
+                at: now,
             };
             let is_new = fed.gop.get(&key).is_none_or(|(_, timestamp)| *timestamp != packet.timestamp);
             if kept.keyframe && is_new {
@@ -131,7 +132,7 @@ impl Sfu {
             let shift = ntp_of(now.saturating_duration_since(epoch)).wrapping_sub(ntp);
             member.ntp_shift.get_or_insert(shift);
             let Some(layer) = track.layers.first_mut() else { return Err(SfuError::Gone) };
-            layer.heard_at = Some(now);
+            layer.hear(&kept, None, now);
             layer.report = Some((ntp, packet.timestamp, now));
             layer.ring.put(kept.clone());
             let subscribers = std::mem::take(&mut track.subscribers);
@@ -144,7 +145,7 @@ impl Sfu {
     }
 
     /// Sends viewers what they have missed of the present GOP.
-    pub(super) fn catch_up(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn bring_up_to_date(&mut self, now: Instant, out: &mut Out) {
         let feeds: Vec<u32> = self
             .members
             .iter()
@@ -158,12 +159,20 @@ impl Sfu {
                 .flat_map(|track| track.subscribers.iter().map(|(to, at)| (track.key, *to, *at)))
                 .collect();
             for (key, to, at) in waiting {
-                self.catch_up_one(from, key, to, at, now, out);
+                self.bring_one_up_to_date(from, key, to, at, now, out);
             }
         }
     }
 
-    fn catch_up_one(&mut self, from: u32, key: TrackKey, to: u32, at: usize, now: Instant, out: &mut Out) {
+    fn bring_one_up_to_date(
+        &mut self,
+        from: u32,
+        key: TrackKey,
+        to: u32,
+        at: usize,
+        now: Instant,
+        out: &mut Out,
+    ) {
         let Some(slot) = self.members.get(to as usize).and_then(|member| member.slots.get(at)) else {
             return;
         };
