@@ -24,13 +24,21 @@ pub struct Kept {
 
 /// The last packets of one layer by sequence number.
 ///
-/// Of [`Ring::AGE_MAX`] and at most [`Ring::LEN`]: a receiver far away asks several times within that, and later a keyframe is the better
-/// help. When full the oldest is forgotten.
-#[derive(Debug, Default)]
+/// Of [`Ring::AGE_MAX`] and at most [`Ring::LEN`] unless said otherwise: a receiver far away asks several times within that, and later a
+/// keyframe is the better help. When full the oldest is forgotten.
+#[derive(Debug)]
 pub struct Ring {
     /// From `first` on; `None` what has not come.
     packets: VecDeque<Option<Kept>>,
     first: u16,
+    len_max: usize,
+    age_max: Duration,
+}
+
+impl Default for Ring {
+    fn default() -> Ring {
+        Ring::keeping(Ring::LEN, Ring::AGE_MAX)
+    }
 }
 
 impl Ring {
@@ -38,6 +46,11 @@ impl Ring {
     pub const LEN: usize = 512;
     /// For how long.
     pub const AGE_MAX: Duration = Duration::from_millis(1_200);
+
+    /// A ring of at most so many packets, none older than that. `len_max` is at most 8,192, a quarter of what numbers can tell apart.
+    pub fn keeping(len_max: usize, age_max: Duration) -> Ring {
+        Ring { packets: VecDeque::new(), first: 0, len_max: len_max.min(8_192), age_max }
+    }
 
     /// Keeps a packet; `false` when it was there, or is too old to be kept.
     pub fn put(&mut self, kept: Kept) -> bool {
@@ -47,7 +60,7 @@ impl Ring {
         }
         let place = usize::from(sequence.wrapping_sub(self.first));
         if place < 0x8000 {
-            if place >= 2 * Self::LEN {
+            if place >= 2 * self.len_max {
                 // What is between was never here.
                 self.packets.clear();
                 self.first = sequence;
@@ -58,7 +71,7 @@ impl Ring {
             }
         } else {
             let before = usize::from(self.first.wrapping_sub(sequence));
-            if before + self.packets.len() > Self::LEN {
+            if before + self.packets.len() > self.len_max {
                 return false;
             }
             for _ in 0..before {
@@ -93,10 +106,11 @@ impl Ring {
     }
 
     fn forget(&mut self, now: Instant) {
+        let age_max = self.age_max;
         let is_old = |kept: &Option<Kept>| {
-            kept.as_ref().is_none_or(|kept| now.saturating_duration_since(kept.at) > Self::AGE_MAX)
+            kept.as_ref().is_none_or(|kept| now.saturating_duration_since(kept.at) > age_max)
         };
-        while self.packets.len() > Self::LEN
+        while self.packets.len() > self.len_max
             || self.packets.len() > 1 && self.packets.front().is_some_and(is_old)
         {
             self.packets.pop_front();

@@ -6,7 +6,7 @@
 //! to the keyframe any more the next one is waited for.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -16,13 +16,18 @@ use super::member::{StreamOf, Track, source_id};
 use super::{Member, MemberId, Out, RoomKey, Sfu, SfuError, Source, TrackKey};
 use crate::peer::{Credentials, Peer};
 use crate::rtp::payload::Codec;
-use crate::rtp::ring::Kept;
+use crate::rtp::ring::{Kept, Ring};
 use crate::sdp::{Kind, Offer};
 
 /// Packets of what was missed that are sent to one viewer in a turn of 25 ms, beside what is new: about 15 Mbit/s.
 const CATCH_UP_PACKETS: usize = 40;
 /// By how much the time of what was missed is drawn together: a GOP of two seconds passes in a tenth of one.
 const SQUEEZE: u32 = 20;
+
+/// What is kept of a feed: nobody can ask it for a keyframe, so who comes is sent its present GOP from here. Four seconds at 4 Mbit/s.
+const KEPT_PACKETS: usize = 2_048;
+/// For how long: the longest GOP who comes in its middle need not wait through.
+const KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// A packet of a publisher within.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +88,11 @@ impl Sfu {
         let nothing = Offer { sections: Vec::new(), fingerprint: [0; 32], ice: nobodys };
         let mut member = Member::new(id, room, peer, &nothing, now);
         let track = |(key, source, codec): &(TrackKey, Source, Codec)| {
-            Track::new(*key, "", *source, false, *codec, &[])
+            let mut track = Track::new(*key, "", *source, false, *codec, &[]);
+            for layer in &mut track.layers {
+                layer.ring = Ring::keeping(KEPT_PACKETS, KEPT_FOR);
+            }
+            track
         };
         member.tracks = tracks.iter().map(track).collect();
         member.fed = Some(Fed::default());
