@@ -26,7 +26,7 @@ use crate::services;
 use crate::social::{Person, texts};
 
 /// What the triggers wait for.
-const LOCK: i64 = 0x6661_756c_74;
+const LOCK: i64 = 0x0066_6175_6c74;
 
 /// Where something is stopped: the name, the table, when, and for which rows.
 const STEPS: &[(&str, &str, &str, &str)] = &[
