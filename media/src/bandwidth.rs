@@ -1,7 +1,7 @@
 //! What a receiver's path carries, and what is done with it.
 //!
 //! The [`Estimator`] learns from transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01) when packets arrived: a queue
-//! that grows is seen before it overflows ([`delay`], after draft-ietf-rmcat-gcc-02), losses count as well, and what lies beyond what is
+//! that grows is seen before it overflows (`delay`, after draft-ietf-rmcat-gcc-02), losses count as well, and what lies beyond what is
 //! sent is found out by probes. Receivers that tell less are believed what they tell: REMB, or the losses of their reports.
 //!
 //! What to send for it is decided by [`allocate`], a pure function.

@@ -10,7 +10,7 @@
 //! | `cold` | heads made from nothing, for everybody and for who follows 1,800; the page without a head | times, memory of a head |
 //! | `rank` | 400 candidates ordered; a post put on ten thousand heads (in this process) | times |
 //!
-//! The town is [`seed`]'s. CPU is shared with PostgreSQL and the load.
+//! The town is [`mod@seed`]'s. CPU is shared with PostgreSQL and the load.
 
 pub mod seed;
 mod wire;

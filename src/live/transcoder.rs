@@ -1,7 +1,7 @@
 //! The ladder: smaller renditions of broadcasts, made by a child process for each.
 //!
-//! A broadcast's frames go to the child through a [`Listener`](nova_actors::live_stream::Listener), one fragment each, so that nothing waits
-//! for a segment; what comes back goes to the broadcast's [`Ladder`], which cuts it where the source was cut. The publisher knows nothing of
+//! A broadcast's frames go to the child through a [`Listener`], one fragment each, so that nothing waits
+//! for a segment; what comes back goes to the broadcast's [`Ladder`](nova_actors::live_stream::Ladder), which cuts it where the source was cut. The publisher knows nothing of
 //! it: a child that is slow finds frames left out up to the next keyframe, one that stalls is killed, one that dies is started again
 //! after a pause that grows, and all the while the source rendition goes on and the others have gaps.
 //!
