@@ -184,7 +184,7 @@ async fn playlists_can_be_collapsed_too() {
     let fetched = Fetched::default();
     let index = edge.index(&stream);
     join_all((0..VIEWERS).map(|_| watches(&app, &index, &fetched))).await;
-    let route = r#"nova_http_requests_total{method="GET",route="/live/{stream_id}/{broadcast}/source.m3u8",status="200"}"#;
+    let route = r#"nova_http_requests_total{method="GET",route="/live/{stream_id}/{broadcast}/{rendition}.m3u8",status="200"}"#;
     let playlists = app.metric(route).await.unwrap_or_default();
     // One at a time and a tenth of a second waits at the node, not one for each viewer and part.
     let crowd = (VIEWERS * PARTS) as f64;
