@@ -477,6 +477,15 @@ async fn two_nodes_show_one_order_also_when_redis_dies_between_them() {
     redis.revive();
     // The other node finds what it did not hear: after the gap the bus tells of, or by comparing.
     assert_eq!(bos.has_numbers_up_to(&talk, top).await, (1..=top).collect::<Vec<_>>());
+    // A receipt is said once and not repeated: it crosses when both nodes are back on the bus.
+    for node in [&here, &there] {
+        let mut bus = node.engine.bus.health();
+        let back = bus.wait_for(|bus| bus.connected);
+        tokio::time::timeout(Duration::from_secs(20), back)
+            .await
+            .expect("the bus is back")
+            .expect("it lives");
+    }
     // Bo goes to the other node: nothing is lost, nothing comes twice.
     bos.acks(&talk, top).await;
     anns.hears("receipt").await;
