@@ -279,7 +279,8 @@ async fn a_key_is_free_again_after_a_day() {
     // Free whether it was swept or not, and for whatever request.
     let other = post(&app, &stage, "/t/orders", "k1", &json!({ "what": "coffee" })).await;
     assert!(other.status() == 201 && !replayed(&other));
-    assert_eq!(store(&app).await.sweep_idempotent(100).await.expect("swept"), 1);
+    // The engine sweeps by itself too, and may have been first.
+    assert!(store(&app).await.sweep_idempotent(100).await.expect("swept") <= 1);
     assert_eq!((works.runs(), rows(&app).await), (3, 1));
 }
 
