@@ -131,6 +131,7 @@
 //! | `prometheus` | metrics |
 //! | `prost` | the bytes of events, as `proto/` describes them |
 //! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
+//! | `socket2` | how much the kernel holds for a socket that takes nothing |
 //! | `mimalloc` | an allocator that packs many small, short-lived buffers |
 //! | `rand` | the order of things in `nova torture`, from a seed |
 //! | `slab`, `smallvec` | places that stay where they are, short lists without a heap |

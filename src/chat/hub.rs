@@ -261,7 +261,9 @@ impl Hub {
         let words = wire::goodbye(goodbye, goodbye.after_ms(self.door.random()));
         let words = [words.bytes(socket.deflate).clone(), frame::encode_close(status, reason)];
         self.tally.frames_out.add(2);
-        socket.close(words, goodbye == Goodbye::SlowConsumer, &self.tally);
+        // Who takes nothing hears why, when it wakes, and not what waited: that is there when it is back.
+        let at_once = matches!(goodbye, Goodbye::SlowConsumer | Goodbye::PingTimeout);
+        socket.close(words, at_once, &self.tally);
         self.arm(socket, self.now() + CLOSE_LIMIT_TICKS);
     }
 

@@ -179,12 +179,13 @@ impl Socket {
         flushed
     }
 
-    /// Puts the last words at the end, or at the front when the peer is too far behind.
+    /// Puts the last words at the end, or at the front when the peer takes nothing.
     pub(super) fn close(&self, words: [Bytes; 2], at_once: bool, tally: &Tally) {
         {
             let mut outbox = self.outbox.borrow_mut();
             let before = outbox.bytes();
             if at_once {
+                self.wire.make_room();
                 outbox.last_words(words);
             } else {
                 outbox.finish(words);

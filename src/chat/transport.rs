@@ -6,12 +6,19 @@ use std::task::{Context, Poll};
 
 use actix_rt::net::TcpStream;
 use rustls::ServerConnection;
+use socket2::SockRef;
 
 /// TLS as actix accepts it.
 pub type TlsStream = actix_tls::accept::rustls_0_23::TlsStream<TcpStream>;
 
 /// Encrypted bytes a connection may hold for a slow reader, beside its outbox; beyond it the outbox fills.
 const TLS_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes the kernel holds for a connection beyond what is on the way to its reader. A reader that stops is so noticed when
+/// its outbox is full and not megabytes later, and for the last words there is room left in the kernel's buffer.
+const UNSENT_BYTES_MAX: u32 = 32 << 10;
+/// What the kernel may hold of a connection that is being closed: the rest of one message, what TLS holds, and the last words.
+const LAST_BYTES_MAX: usize = 128 << 10;
 
 /// A stream a WebSocket can be made of.
 pub trait Transport: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static {
@@ -21,13 +28,15 @@ pub trait Transport: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'sta
 
 impl Transport for TcpStream {
     fn into_wire(self) -> Wire {
+        bound_unsent(&self);
         Wire(Kind::Plain(self))
     }
 }
 
 impl Transport for TlsStream {
     fn into_wire(mut self) -> Wire {
-        let (_, tls): (_, &mut ServerConnection) = self.get_mut();
+        let (socket, tls): (_, &mut ServerConnection) = self.get_mut();
+        bound_unsent(socket);
         tls.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         Wire(Kind::Tls(Box::new(RefCell::new(self))))
     }
@@ -152,6 +161,15 @@ impl Wire {
         }
     }
 
+    /// Lets the kernel take the last words also for a reader that takes nothing: it delivers them when the reader wakes, long
+    /// after the connection was forgotten here.
+    pub fn make_room(&self) {
+        match &self.0 {
+            Kind::Plain(socket) => make_room(socket),
+            Kind::Tls(tls) => make_room(tls.borrow().get_ref().0),
+        }
+    }
+
     /// Says that nothing more is sent.
     pub fn shut_down(&self) {
         let stream = match &self.0 {
@@ -165,6 +183,21 @@ impl Wire {
         let _: io::Result<()> = write_all_there_is(tls, socket);
         shut_down(socket);
     }
+}
+
+/// An error leaves the kernel's own bound: a connection that works, with less exact limits.
+fn bound_unsent(socket: &TcpStream) {
+    let _: io::Result<()> = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+}
+
+/// An error leaves a connection whose last words may not fit.
+fn make_room(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    // The kernel reports twice what was asked for: its own accounting is in there.
+    if socket.send_buffer_size().is_ok_and(|bytes| bytes < 2 * LAST_BYTES_MAX) {
+        let _: io::Result<()> = socket.set_send_buffer_size(LAST_BYTES_MAX);
+    }
+    let _: io::Result<()> = socket.set_tcp_notsent_lowat(u32::MAX);
 }
 
 fn shut_down(socket: &TcpStream) {

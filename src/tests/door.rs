@@ -314,6 +314,11 @@ async fn a_reader_that_stops_is_said_goodbye_and_nobody_else_notices() {
         assert_eq!(reading.hear_seqs(seq).await, [seq]);
     }
     assert_eq!(server.metrics.ws_goodbyes.with_label_values(&["4001"]).get(), 1);
+    // It sleeps on until nothing of it is left here; the kernel has its last words.
+    eventually("only the one that reads is here", async || {
+        (server.metrics.ws_connections.get() == 1).then_some(())
+    })
+    .await;
     // What it can still read is in order, and ends with the goodbye.
     let mut last = 0;
     let (goodbye, status) = loop {

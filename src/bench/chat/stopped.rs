@@ -11,8 +11,8 @@ use crate::bench::swarm::{Sleeper, drain};
 
 /// Members beside the one that stops.
 const SOCKETS: usize = 1_000;
-/// Bytes of a text: in a minute at `RATE` more than an outbox and the kernel's buffers hold.
-const BYTES: usize = 4_000;
+/// Bytes of a text: at `RATE` more than an outbox and the kernel's buffers hold, before the engine would miss a pong.
+const BYTES: usize = 6_000;
 /// Messages a second: fewer than a thousand until it returns, so that they are pushed and not told as a gap.
 const RATE: f64 = 10.0;
 /// Before it stops, the others are timed for as long.
@@ -37,8 +37,6 @@ impl ChatBench {
             swarm.place(0, *conversation);
         }
         let door = place.door(0)?;
-        let sleeper = Sleeper::dial(door, &last.token).await?;
-        // It is let in and asleep from the beginning; what the kernel holds for it hides that until well after the calm.
         let mut said = swarm.say_steadily(rate, WARM_S, |_| 0).await;
         let mut timed = async |seconds: f64| {
             swarm.time(true);
@@ -48,6 +46,8 @@ impl ChatBench {
             Times::new(swarm.tally().heard_us.take())
         };
         let calm = timed(CALM_S).await;
+        // It reads what was said so far, and then nothing.
+        let sleeper = Sleeper::dial(door, &last.token).await?;
         let began = Instant::now();
         let beside = timed(seconds).await;
         sleep(Duration::from_secs_f64((seconds - began.elapsed().as_secs_f64()).max(0.0))).await;
