@@ -10,19 +10,22 @@
 //! What one node says of its users is batched on one topic that all nodes hear: a few bytes for each who comes or goes, which the rate of
 //! connects bounds. That is simpler than subscribing to each watched user on the bus, and it answers `presence` without asking anybody.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod desk;
+mod upkeep;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nova_actors::clock::Clock;
-use nova_actors::id::{ConversationId, NodeId, SessionId, UserId};
-use nova_actors::port::{self, Bus, BusEvent, MessageLog};
-use nova_actors::presence::{Change, Presence, Said, Settings, State};
+use nova_actors::id::{ConversationId, NodeId, UserId};
+use nova_actors::port::{self, Bus, MessageLog};
+use nova_actors::presence::{Change, Said, Settings, State};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::blocks::Blocks;
 use super::relay::Blocked;
@@ -34,22 +37,15 @@ use crate::error::ApiError;
 use crate::journal::Journal;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use desk::Desk;
 
 /// People one device watches; a conversation of more is counted.
 pub const WATCHED_MAX: usize = 200;
-/// How often it is looked at what time has brought.
-const TICK: Duration = Duration::from_millis(250);
-/// How often conversations that somebody watches are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
-/// How long the list of members that are counted is believed.
-const MEMBERS_FOR: Duration = Duration::from_secs(30);
 /// Sightings one statement writes.
 const WRITE_LEN_MAX: usize = 1_000;
 /// Sightings that wait for the database at most; when full, those of whoever comes are left out, which are only for the case that
 /// the node dies.
 const UNWRITTEN_MAX: usize = 100_000;
-/// How long after a failed subscription it is tried again.
-const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Presence on this node. Cheap to clone.
 #[derive(Clone)]
@@ -67,36 +63,6 @@ struct Inner {
     desk: Mutex<Desk>,
     /// There is something to say.
     wake: Notify,
-}
-
-/// What is known, and who wants to know it.
-struct Desk {
-    presence: Presence,
-    watchers: HashMap<SessionId, Watcher>,
-    /// Who watches somebody, whether they are shown or not.
-    watched: HashMap<UserId, HashSet<SessionId>>,
-    counted: HashMap<ConversationId, Count>,
-    /// Changes a worker was too busy for: what is true by then is told with the next tick.
-    again: HashSet<UserId>,
-    unwritten: BTreeMap<UserId, OffsetDateTime>,
-}
-
-/// A device that watches.
-struct Watcher {
-    device: DeviceHandle,
-    /// Whom, and whether they are shown.
-    users: HashMap<UserId, bool>,
-    conversations: Vec<ConversationId>,
-    /// Its requests take turns.
-    turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// A conversation that is counted.
-struct Count {
-    watchers: usize,
-    members: Arc<[UserId]>,
-    read_at: Option<Instant>,
-    online: u64,
 }
 
 /// What nodes say, and who said it.
@@ -127,22 +93,14 @@ impl Presences {
         metrics: Metrics,
         blocked: broadcast::Receiver<Blocked>,
     ) -> Presences {
-        let desk = Desk {
-            presence: Presence::new(node, settings),
-            watchers: HashMap::new(),
-            watched: HashMap::new(),
-            counted: HashMap::new(),
-            again: HashSet::new(),
-            unwritten: BTreeMap::new(),
-        };
-        let (desk, wake) = (Mutex::new(desk), Notify::new());
+        let (desk, wake) = (Mutex::new(Desk::new(node, settings)), Notify::new());
         let inner = Inner { node, store, journal, blocks, bus, door, clock, metrics, desk, wake };
         let presences = Presences(Arc::new(inner));
-        tokio::spawn(hear(Arc::downgrade(&presences.0)));
-        tokio::spawn(speak(Arc::downgrade(&presences.0)));
-        tokio::spawn(write(Arc::downgrade(&presences.0)));
-        tokio::spawn(count(Arc::downgrade(&presences.0)));
-        tokio::spawn(look_at_blocks(Arc::downgrade(&presences.0), blocked));
+        tokio::spawn(upkeep::hear(Arc::downgrade(&presences.0)));
+        tokio::spawn(upkeep::speak(Arc::downgrade(&presences.0)));
+        tokio::spawn(upkeep::write(Arc::downgrade(&presences.0)));
+        tokio::spawn(upkeep::count(Arc::downgrade(&presences.0)));
+        tokio::spawn(upkeep::look_at_blocks(Arc::downgrade(&presences.0), blocked));
         presences
     }
 
@@ -240,88 +198,6 @@ impl Presences {
         self.0.metrics.presence_users.with_label_values(&["here"]).set(here as i64);
         self.0.metrics.presence_users.with_label_values(&["everywhere"]).set(everywhere as i64);
         self.0.metrics.presence_watched.set(desk.watched.len() as i64);
-    }
-}
-
-impl Desk {
-    fn turn(&mut self, device: &DeviceHandle) -> Arc<tokio::sync::Mutex<()>> {
-        // Of one that has left nothing is kept.
-        if !self.presence.has(device.user(), device.session()) {
-            return Arc::default();
-        }
-        let new = || Watcher {
-            device: device.clone(),
-            users: HashMap::new(),
-            conversations: Vec::new(),
-            turn: Arc::default(),
-        };
-        self.watchers.entry(device.session()).or_insert_with(new).turn.clone()
-    }
-
-    /// Notes whom a device watches: who is not watched any more and was shown, and who is new.
-    fn want(&mut self, session: SessionId, wanted: &HashSet<UserId>) -> (Vec<UserId>, Vec<UserId>) {
-        let Some(watcher) = self.watchers.get_mut(&session) else { return Default::default() };
-        let (mut dropped, mut shown) = (Vec::new(), Vec::new());
-        watcher.users.retain(|user, is_shown| {
-            if wanted.contains(user) {
-                return true;
-            }
-            dropped.push(*user);
-            if *is_shown {
-                shown.push(*user);
-            }
-            false
-        });
-        let mut added = Vec::new();
-        for user in wanted {
-            // Whoever is watched but hidden is looked at again.
-            if !*watcher.users.entry(*user).or_insert(false) {
-                added.push(*user);
-                self.watched.entry(*user).or_default().insert(session);
-            }
-        }
-        for user in dropped {
-            self.unwatch(user, session);
-        }
-        (shown, added)
-    }
-
-    fn unwatch(&mut self, user: UserId, session: SessionId) {
-        if let Some(sessions) = self.watched.get_mut(&user) {
-            sessions.remove(&session);
-            if sessions.is_empty() {
-                self.watched.remove(&user);
-            }
-        }
-    }
-
-    fn count_for(&mut self, session: SessionId, wanted: Vec<ConversationId>, counted: &[Counted]) {
-        let Some(watcher) = self.watchers.get_mut(&session) else { return };
-        for Counted { conversation, online } in counted {
-            let new = || Count { watchers: 0, members: Arc::default(), read_at: None, online: *online };
-            self.counted.entry(*conversation).or_insert_with(new).watchers += 1;
-        }
-        let before = std::mem::replace(&mut watcher.conversations, wanted);
-        self.stop_counting(before);
-    }
-
-    fn stop_counting(&mut self, conversations: Vec<ConversationId>) {
-        for conversation in conversations {
-            if let Some(count) = self.counted.get_mut(&conversation) {
-                count.watchers -= 1;
-                if count.watchers == 0 {
-                    self.counted.remove(&conversation);
-                }
-            }
-        }
-    }
-
-    fn forget(&mut self, session: SessionId) {
-        let Some(watcher) = self.watchers.remove(&session) else { return };
-        for user in watcher.users.into_keys() {
-            self.unwatch(user, session);
-        }
-        self.stop_counting(watcher.conversations);
     }
 }
 
@@ -497,133 +373,4 @@ fn hidden(user: UserId) -> PresenceOf {
 
 fn slot(user: UserId) -> u64 {
     nova_actors::presence::mark(user)
-}
-
-/// Hears the other nodes.
-async fn hear(inner: std::sync::Weak<Inner>) {
-    loop {
-        let Some(bus) = inner.upgrade().map(|inner| inner.bus.clone()) else { return };
-        match bus.subscribe(&topic()).await {
-            Ok(mut subscription) => {
-                let mut event = Some(BusEvent::Gap);
-                while let Some(heard) = event {
-                    let Some(inner) = inner.upgrade() else { return };
-                    match heard {
-                        BusEvent::Message(payload) => inner.heard(&payload),
-                        BusEvent::Gap => {
-                            let mut desk = inner.desk();
-                            desk.presence.missed();
-                            desk.presence.not_said();
-                        }
-                    }
-                    inner.wake.notify_one();
-                    drop(inner);
-                    event = subscription.next().await;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "presence of other nodes is not heard"),
-        }
-        tokio::time::sleep(SUBSCRIBE_AGAIN).await;
-    }
-}
-
-/// Says what is to be said, and sees to what time brings.
-async fn speak(inner: std::sync::Weak<Inner>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        {
-            let Some(inner) = inner.upgrade() else { return };
-            tokio::select! {
-                _ = ticks.tick() => inner.tick(),
-                () = inner.wake.notified() => {}
-            }
-            inner.say().await;
-        }
-    }
-}
-
-/// Writes down when people were seen.
-async fn write(inner: std::sync::Weak<Inner>) {
-    let mut ticks = interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(inner) = inner.upgrade() else { return };
-        inner.write().await;
-    }
-}
-
-/// Counts the conversations somebody watches.
-async fn count(inner: std::sync::Weak<Inner>) {
-    let mut ticks = interval(COUNT_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(inner) = inner.upgrade() else { return };
-        let now = Instant::now();
-        let old: Vec<_> = {
-            let desk = inner.desk();
-            let is_old = |count: &Count| count.read_at.is_none_or(|at| at + MEMBERS_FOR <= now);
-            desk.counted.iter().filter(|(_, count)| is_old(count)).map(|(of, _)| *of).collect()
-        };
-        for of in old {
-            match inner.journal.members(of).await {
-                Ok(members) => {
-                    if let Some(count) = inner.desk().counted.get_mut(&of) {
-                        count.members = members.iter().map(|member| member.user).collect();
-                        count.read_at = Some(now);
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "members were not counted"),
-            }
-        }
-        let mut desk = inner.desk();
-        let Desk { presence, counted, watchers, .. } = &mut *desk;
-        let mut changed = HashMap::new();
-        for (of, count) in counted.iter_mut().filter(|(_, count)| count.read_at.is_some()) {
-            let here = count.members.iter().filter(|user| presence.of(**user) == State::Online);
-            let online = here.count() as u64;
-            if std::mem::replace(&mut count.online, online) != online {
-                let push = Push::Online(Counted { conversation: *of, online });
-                changed.insert(*of, wire::push(&push));
-            }
-        }
-        if changed.is_empty() {
-            continue;
-        }
-        for watcher in watchers.values() {
-            for of in &watcher.conversations {
-                if let Some(message) = changed.get(of) {
-                    let slot = of.as_uuid().as_u128() as u64;
-                    // The next count replaces it.
-                    let _busy =
-                        watcher.device.try_push(Class::Presence, Some(slot), message.clone()).is_err();
-                }
-            }
-        }
-    }
-}
-
-async fn look_at_blocks(inner: std::sync::Weak<Inner>, mut blocked: broadcast::Receiver<Blocked>) {
-    loop {
-        let pairs = match blocked.recv().await {
-            Ok(Some(pair)) => vec![pair],
-            // Too many at once, or some were not heard: all who watch are looked at.
-            Ok(None) | Err(RecvError::Lagged(_)) => {
-                let Some(inner) = inner.upgrade() else { return };
-                let desk = inner.desk();
-                let of = |watcher: &Watcher| {
-                    let user = watcher.device.user();
-                    watcher.users.keys().map(move |watched| (user, *watched)).collect::<Vec<_>>()
-                };
-                desk.watchers.values().flat_map(of).collect()
-            }
-            Err(RecvError::Closed) => return,
-        };
-        let Some(inner) = inner.upgrade() else { return };
-        for (one, other) in pairs {
-            inner.look_at_block(one, other).await;
-        }
-    }
 }
