@@ -285,6 +285,7 @@ impl App {
         };
         let parts = calls::Parts {
             node,
+            are_here: config.has_role(NodeRole::Rtc),
             store: store.clone(),
             bus: bus.clone(),
             told: Arc::new(relay.clone()),
@@ -297,8 +298,7 @@ impl App {
             metrics: metrics.clone(),
         };
         let calls = Calls::start(&config.rtc, parts);
-        let are_here = config.has_role(NodeRole::Rtc);
-        let deciders = WithCalls { others: talk.clone(), calls: calls.clone(), are_here };
+        let deciders = WithCalls { others: talk.clone(), calls: calls.clone() };
         let chat =
             Door::new(&config.chat, &config.http, clock.clone(), metrics.clone(), tokens, Arc::new(deciders));
         let chat = if config.has_role(NodeRole::Chat) { chat } else { chat.closed() };
@@ -401,6 +401,10 @@ impl App {
         let presence = Presence::begin(engine.store.clone(), node, url, engine.clock.clone()).await;
         if let Some(url) = &engine.config.http.node_public_url {
             engine.store.node_is_reached_at(node, url).await?;
+        }
+        // Calls are joined over the socket.
+        if engine.config.has_role(NodeRole::Rtc) && engine.config.has_role(NodeRole::Chat) {
+            engine.store.node_has_calls(node).await?;
         }
         Ok(App { engine, server, http_addr, metrics_addr, ingest, embedded, presence, attending, webhooks })
     }

@@ -11,6 +11,7 @@
 
 mod entrance;
 pub(crate) mod examples;
+mod happenings;
 mod life;
 mod places;
 pub(crate) mod signalling;
@@ -26,7 +27,7 @@ use nova_actors::call::Emptied;
 use nova_actors::clock::Clock;
 use nova_actors::id::{CallId, ConversationId, DeviceId, NodeId, RoomId, SessionId, UserId};
 use nova_actors::port::Bus;
-use nova_actors::room::{Participant, ParticipantId, Room, TrackId};
+use nova_actors::room::{Participant, ParticipantId, Role, Room, TrackId};
 use nova_media::sfu::{Event, MemberId};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -41,7 +42,6 @@ use crate::chat::wire::{self, FromDevice, Push};
 use crate::config::RtcConfig;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::relay::Blocked;
-use crate::error::Code;
 use crate::journal::Committed;
 use crate::rtc::Media;
 use crate::store::rooms::{Kept, ROOMS_PER_USER_MAX};
@@ -118,6 +118,8 @@ pub struct Calls(Arc<Inner>);
 pub struct Parts {
     /// This node.
     pub node: NodeId,
+    /// Whether calls take place here: otherwise who joins one is told where to go.
+    pub are_here: bool,
     /// Where calls of conversations are kept.
     pub store: Store,
     /// The other nodes.
@@ -142,6 +144,7 @@ pub struct Parts {
 
 struct Inner {
     node: NodeId,
+    are_here: bool,
     store: Store,
     bus: Arc<dyn Bus>,
     told: Arc<dyn Committed>,
@@ -170,6 +173,16 @@ struct Rooms {
     by_session: HashMap<SessionId, Seat>,
     /// Who waits to be let in, and where.
     waiting: HashMap<SessionId, RoomId>,
+    /// Who has asked to come in and has no answer yet.
+    coming: HashMap<SessionId, Coming>,
+}
+
+/// A `room.join` that is on its way.
+#[derive(Debug, Clone, Copy)]
+struct Coming {
+    room: RoomId,
+    /// They have left already.
+    has_left: bool,
 }
 
 /// A participant of a room.
@@ -190,9 +203,11 @@ struct Held {
 impl Calls {
     /// Calls over the shard, on the current runtime.
     pub fn start(config: &RtcConfig, parts: Parts) -> Calls {
-        let Parts { node, store, bus, told, blocks, blocked, media, events, door, clock, metrics } = parts;
+        let Parts { node, are_here, store, bus, told, blocks, blocked, media, events, door, clock, metrics } =
+            parts;
         let calls = Calls(Arc::new(Inner {
             node,
+            are_here,
             store,
             bus: bus.clone(),
             told,
@@ -211,7 +226,7 @@ impl Calls {
             next_track: AtomicU64::new(1),
             rooms: Mutex::default(),
         }));
-        tokio::spawn(hear_media(Arc::downgrade(&calls.0), events));
+        tokio::spawn(happenings::hear_media(Arc::downgrade(&calls.0), events));
         tokio::spawn(sweep(Arc::downgrade(&calls.0)));
         tokio::spawn(life::look_after(Arc::downgrade(&calls.0)));
         tokio::spawn(life::hear(Arc::downgrade(&calls.0), bus));
@@ -383,6 +398,9 @@ impl Inner {
                     self.push(left, event(id, "closed", json!({ "reason": reason })));
                 }
             }
+            if let (Some(_), Some(room)) = (&left, rooms.rooms.get_mut(&id)) {
+                self.hand_over(room);
+            }
             let call = left.and_then(|_| rooms.rooms.get(&id)?.deserted_call());
             (member, call)
         };
@@ -392,80 +410,12 @@ impl Inner {
         call
     }
 
-    async fn hear(&self, heard: Event) {
-        match heard {
-            Event::Connected(member) => {
-                self.metrics.rtc_connected.inc();
-                let mut rooms = self.lock();
-                let seat = rooms.by_member.get(&member).copied();
-                let asked = seat.and_then(|seat| rooms.seats.get_mut(&seat)?.asked.take());
-                if let Some(asked) = asked {
-                    let waited = self.clock.instant().saturating_duration_since(asked);
-                    self.metrics.rtc_join_duration.observe(waited.as_secs_f64());
-                }
-            }
-            Event::Failed(member, failure) => {
-                let reason = match failure {
-                    nova_media::peer::Failure::Ice => "no_path",
-                    nova_media::peer::Failure::Dtls => "no_keys",
-                    nova_media::peer::Failure::Silent => "silent",
-                };
-                self.metrics.rtc_failed.with_label_values(&[reason]).inc();
-                self.leave_member(member, reason).await;
-            }
-            Event::Closed(member) => {
-                // Who goes on over the same socket comes back with a new offer; who does not is away.
-                let seat = self.lock().by_member.get(&member).copied();
-                if let Some(seat) = seat {
-                    self.leave(seat, "left").await;
-                }
-            }
-            Event::Slots(member, slots) => {
-                {
-                    let mut rooms = self.lock();
-                    let seat = rooms.by_member.get(&member).copied();
-                    if let Some(held) = seat.and_then(|seat| rooms.seats.get_mut(&seat)) {
-                        held.slots.extend(slots.iter().cloned());
-                    }
-                }
-                let slots: Vec<Value> =
-                    slots.into_iter().map(|(mid, track)| json!({ "mid": mid, "track": track })).collect();
-                self.tell_member(member, "slots", json!({ "slots": slots }));
-            }
-            Event::Paused(member, track, paused) => {
-                self.tell_member(member, "paused", json!({ "track": track, "paused": paused }));
-            }
-            Event::Wanted(member, track, highest) => {
-                self.tell_member(member, "layers", json!({ "track": track, "highest": highest }));
-            }
-            Event::Speakers(key, members) => {
-                let rooms = self.lock();
-                let id = RoomId::from_uuid(uuid::Uuid::from_u128(key));
-                let Some(room) = rooms.rooms.get(&id) else { return };
-                let speakers: Vec<ParticipantId> = members
-                    .iter()
-                    .filter_map(|member| rooms.by_member.get(member))
-                    .map(|seat| seat.1)
-                    .collect();
-                self.tell(room, None, &event(id, "speakers", json!({ "participants": speakers })));
-            }
-        }
-    }
-
-    fn tell_member(&self, member: MemberId, what: &str, words: Value) {
-        let rooms = self.lock();
-        let Some((id, participant)) = rooms.by_member.get(&member).copied() else { return };
-        let participant = rooms.rooms.get(&id).and_then(|room| room.participant(participant));
-        if let Some(participant) = participant {
-            self.push(participant, event(id, what, words));
-        }
-    }
-
-    async fn leave_member(&self, member: MemberId, reason: &str) {
-        let seat = self.lock().by_member.get(&member).copied();
-        if let Some(seat) = seat {
-            self.leave(seat, reason).await;
-        }
+    /// Finds somebody who decides, when no host is left; everybody hears who.
+    fn hand_over(&self, room: &mut Room) {
+        let Some(successor) = room.succeed() else { return };
+        let words = json!({ "participant": successor, "role": signalling::role_name(Role::Host) });
+        self.tell(room, None, &event(room.id, "role", words));
+        self.tell_hosts(room);
     }
 }
 
@@ -479,13 +429,6 @@ fn event(room: RoomId, what: &str, words: Value) -> Map<String, Value> {
         message.extend(words);
     }
     message
-}
-
-async fn hear_media(inner: std::sync::Weak<Inner>, mut events: mpsc::Receiver<Event>) {
-    while let Some(heard) = events.recv().await {
-        let Some(inner) = inner.upgrade() else { return };
-        inner.hear(heard).await;
-    }
 }
 
 async fn sweep(inner: std::sync::Weak<Inner>) {
@@ -523,8 +466,6 @@ pub struct WithCalls<D> {
     pub others: D,
     /// Who hears `room.*` and `call.*`.
     pub calls: Calls,
-    /// Whether calls take place on this node: otherwise its devices are rung, and told that they answer elsewhere.
-    pub are_here: bool,
 }
 
 impl<D: Deciders> Deciders for WithCalls<D> {
@@ -545,7 +486,6 @@ impl<D: Deciders> Deciders for WithCalls<D> {
 
     fn hear(&self, device: &DeviceHandle, request: FromDevice) -> Hearing {
         match request {
-            FromDevice::Room(_) if !self.are_here => Hearing::Now(Err(Code::Misdirected.into())),
             FromDevice::Room(request) => {
                 let (calls, device) = (self.calls.clone(), device.clone());
                 Hearing::Later(Box::pin(async move { calls.signal(&device, request).await }))
@@ -581,6 +521,7 @@ impl Inner {
     fn gone(&self, device: &DeviceHandle) {
         self.stop_waiting(device.session());
         let mut rooms = self.lock();
+        rooms.coming.remove(&device.session());
         if let Some((id, participant)) = rooms.by_session.remove(&device.session())
             && let Some(room) = rooms.rooms.get_mut(&id)
         {

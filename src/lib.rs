@@ -67,7 +67,8 @@
 //!
 //! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → [`rtc`]'s shard answers the offer →
 //! ICE, DTLS and SRTP on one UDP port → [`nova_media::sfu`] opens each packet once and seals it for each subscriber, on the shard's thread.
-//! What happens there (slots, speakers) comes back as events, and is told as `room.event`.
+//! What happens there (slots, speakers) comes back as events, and is told as `room.event`. What people say on data channels goes the same
+//! way, over SCTP ([`nova_media::data`]), to everybody who takes part in the topic.
 //! Before that it may have rung: `call.start` → [`nova_actors::call`] decides in the transaction that writes the conversation's entry
 //! ([`store::calls`]) → a push to every device concerned, here and over the [`bus`].
 //!
@@ -118,6 +119,7 @@
 //! | `object_store` | files and S3 behind one trait, with retries and signatures; its `ring` backend |
 //! | `redis` | the wire to Redis; connections, reconnects and back-off are ours |
 //! | `rtc-dtls`, `rtc-srtp`, `rtc-rtp`, `rtc-crypto`, `rtc-shared` | keys and seals of calls, as sans-IO parts of the `webrtc` family; a whole peer connection costs five times as much for each packet |
+//! | `rtc-sctp` | data channels of calls, from the same family; what it trusts its peer with is guarded by us |
 //! | `quinn-udp` | many datagrams in one call to the kernel, without unsafe code of ours |
 //! | `rustls`, `ring` | TLS, signatures, seals, digests of one audited library; `aws-lc` is outside our licence list |
 //! | `argon2`, `totp-rs` | password hashing (RFC 9106) and one-time codes (RFC 6238) |

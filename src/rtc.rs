@@ -83,6 +83,11 @@ enum Order {
         member: MemberId,
         wants: Vec<Want>,
     },
+    LetTalk {
+        member: MemberId,
+        number: u32,
+        may_speak: bool,
+    },
     Leave {
         member: MemberId,
     },
@@ -177,6 +182,11 @@ impl Media {
     /// Somebody says what they want to see.
     pub async fn view(&self, member: MemberId, wants: Vec<Want>) {
         self.tell(Order::View { member, wants }).await;
+    }
+
+    /// Somebody may have data channels; `number` stands before what they say there, if they may.
+    pub async fn let_talk(&self, member: MemberId, number: u32, may_speak: bool) {
+        self.tell(Order::LetTalk { member, number, may_speak }).await;
     }
 
     /// Somebody leaves.
@@ -345,6 +355,9 @@ impl Shard {
             Order::Unpublish { member, track } => drop(self.sfu.unpublish(member, track)),
             Order::Mute { member, track, muted } => drop(self.sfu.mute(member, track, muted)),
             Order::View { member, wants } => drop(self.sfu.view(member, wants)),
+            Order::LetTalk { member, number, may_speak } => {
+                let _ = self.sfu.let_talk(member, number, may_speak);
+            }
             Order::Leave { member } => {
                 self.attending.left(member);
                 self.sfu.leave(member, now, &mut self.out);
@@ -448,6 +461,13 @@ impl Shard {
         let wishes = |kind, count| metrics.rtc_wishes.with_label_values(&[kind]).inc_by(count);
         wishes("nack", now.nacked - before.nacked);
         wishes("pli", now.keyframes_wished - before.keyframes_wished);
+        let messages = |direction, count| metrics.rtc_messages.with_label_values(&[direction]).inc_by(count);
+        messages("in", now.messages_in - before.messages_in);
+        messages("out", now.messages_out - before.messages_out);
+        let lost = |reason, count| metrics.rtc_messages_lost.with_label_values(&[reason]).inc_by(count);
+        lost("too_fast", now.messages_too_fast - before.messages_too_fast);
+        lost("too_slow", now.messages_too_slow - before.messages_too_slow);
+        lost("role", now.messages_refused - before.messages_refused);
         let survey = self.sfu.survey();
         metrics.rtc_paused.set(survey.paused as i64);
         for (bps, loss) in survey.estimates_bps.iter().zip(&survey.losses) {

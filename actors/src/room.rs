@@ -316,6 +316,18 @@ impl Room {
         Some(left)
     }
 
+    /// Gives the room to somebody when no host is left in it: to the speaker who has been there longest, before others one whose device is
+    /// there. Nobody gets it where only listeners are; who made the room is its host again on coming back.
+    pub fn succeed(&mut self) -> Option<ParticipantId> {
+        if self.participants.values().any(|one| one.role == Role::Host) {
+            return None;
+        }
+        let speakers = self.participants.values_mut().filter(|one| one.role == Role::Speaker);
+        let successor = speakers.min_by_key(|one| (one.away_since.is_some(), one.id))?;
+        successor.role = Role::Host;
+        Some(successor.id)
+    }
+
     /// The device of somebody is gone, or there again under another connection.
     pub fn reach(&mut self, id: ParticipantId, session: Option<SessionId>, now: Instant) {
         if let Some(participant) = self.participants.get_mut(&id) {
@@ -497,6 +509,33 @@ mod tests {
         room.remove(host, other).unwrap();
         room.leave(other, Instant::now());
         assert_eq!(room.join(bo, Instant::now()), Err(Refusal::Removed));
+    }
+
+    #[test]
+    fn a_room_its_host_has_left_goes_to_the_speaker_who_has_been_there_longest() {
+        let (mut room, owner) = room(9);
+        let now = Instant::now();
+        let ann = guest(owner);
+        let (host, _) = room.join(ann.clone(), now).unwrap();
+        let [listener, away, bo, cy] =
+            std::array::from_fn(|_| room.join(guest(UserId::generate()), now).unwrap().0);
+        assert_eq!(room.succeed(), None, "the host is there");
+        room.set_role(host, listener, Role::Listener).unwrap();
+        room.reach(away, None, now);
+        room.leave(host, now);
+        assert_eq!(room.succeed(), Some(bo));
+        assert_eq!(room.succeed(), None, "one is enough");
+        room.set_role(bo, listener, Role::Listener).unwrap();
+        // Who made the room decides again, beside who did meanwhile.
+        let (again, _) = room.join(ann, now).unwrap();
+        let role = |room: &Room, who| room.participant(who).map(|one| one.role);
+        assert_eq!((role(&room, again), role(&room, bo)), (Some(Role::Host), Some(Role::Host)));
+        for gone in [again, bo, cy] {
+            room.leave(gone, now);
+        }
+        assert_eq!(room.succeed(), Some(away), "better one who may come back than nobody");
+        room.leave(away, now);
+        assert_eq!(room.succeed(), None, "who only listens does not decide");
     }
 
     #[test]

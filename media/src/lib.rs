@@ -6,6 +6,7 @@
 pub mod bandwidth;
 pub mod bits;
 pub mod codec;
+pub mod data;
 pub mod fmp4;
 pub mod frame;
 pub mod hls;

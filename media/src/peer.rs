@@ -142,6 +142,8 @@ pub enum Input {
     Rtp(BytesMut),
     /// A compound in clear.
     Rtcp(BytesMut),
+    /// Packets of SCTP, as they came over DTLS (RFC 8261).
+    Data(Vec<BytesMut>),
     /// The participant said goodbye.
     Closed,
 }
@@ -318,6 +320,14 @@ impl Peer {
         Some(Transmit { to, bytes: sealing.context.encrypt_rtcp(compound).ok()? })
     }
 
+    /// Seals a packet of SCTP; nothing is sent before the participant is connected.
+    pub fn write_data(&mut self, packet: &[u8], now: Instant, out: &mut Vec<Transmit>) {
+        let (Dtls::Done { endpoint, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return };
+        // One that the participant has closed takes nothing any more.
+        let _ = endpoint.write(now, NOWHERE, packet);
+        flush(endpoint, to, out);
+    }
+
     /// Repeats what was lost of the handshake; to be asked every [`Peer::POLL`] or so.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Result<(), Failure> {
         let connected = matches!(self.dtls, Dtls::Done { .. });
@@ -380,15 +390,17 @@ impl Peer {
         }
         let events = endpoint.read(now, NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default();
         flush(endpoint, from, out);
-        let mut input = Input::Nothing;
+        let (mut input, mut data) = (Input::Nothing, Vec::new());
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete if self.agree(now).is_ok() => input = Input::Connected,
                 EndpointEvent::PeerClosed => input = Input::Closed,
+                EndpointEvent::ApplicationData(packet) => data.push(packet),
                 _ => {}
             }
         }
-        input
+        // What came with the end of the handshake, or of everything, is repeated or worth nothing.
+        if input == Input::Nothing && !data.is_empty() { Input::Data(data) } else { input }
     }
 
     /// AES-GCM is a fraction of the cost of AES-CM with HMAC, but `rtc-dtls` follows the client's order; so the other is listed only

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::data::MESSAGE_BYTES_MAX;
 use crate::peer::{Credentials, Fingerprint};
 use crate::rtp::payload::Codec;
 
@@ -19,6 +20,8 @@ const LINES_MAX: usize = 256;
 const NAME_LEN_MAX: usize = 16;
 /// Layers of one m-line.
 pub const RIDS_MAX: usize = 3;
+/// What a client that says nothing of it takes of a message on a data channel (RFC 8841 section 6.1).
+const MESSAGE_BYTES_UNSAID: usize = 64 << 10;
 
 /// Why an offer cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +134,8 @@ pub struct Section {
     pub extensions: Vec<(u8, Extension)>,
     /// The layers the client sends, lowest first; empty without simulcast.
     pub rids: Vec<String>,
+    /// Data channels (RFC 8841): bytes of the largest message the client takes.
+    pub data: Option<usize>,
     media: String,
 }
 
@@ -267,6 +272,9 @@ impl Answerer<'_> {
             );
             return;
         }
+        if section.data.is_some() {
+            return self.data_section(out, section);
+        }
         let name = if section.kind == Some(Kind::Audio) { "audio" } else { "video" };
         // A track is published in one codec, so that a room has as few as it can; a slot takes what anybody publishes.
         let formats: Vec<&Format> = match section.direction {
@@ -282,16 +290,7 @@ impl Answerer<'_> {
         }
         let _ =
             write!(out, "\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=rtcp-rsize\r\n");
-        let _ = write!(out, "a=mid:{}\r\n", section.mid);
-        let Credentials { ufrag, password } = self.ice;
-        let _ = write!(
-            out,
-            "a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\na=fingerprint:sha-256 "
-        );
-        for (at, byte) in self.fingerprint.iter().enumerate() {
-            let _ = write!(out, "{}{byte:02X}", if at == 0 { "" } else { ":" });
-        }
-        let _ = write!(out, "\r\na=setup:passive\r\n");
+        self.transport(out, section);
         for (id, extension) in &section.extensions {
             // What only a sender of layers writes has no place on a slot.
             let fits = section.direction != Direction::Receives
@@ -326,6 +325,31 @@ impl Answerer<'_> {
                 let _ = write!(out, "a=inactive\r\n");
             }
         }
+        self.candidates(out);
+    }
+
+    /// The m-line of data channels (RFC 8841 section 10.2).
+    fn data_section(&self, out: &mut String, section: &Section) {
+        let _ = write!(out, "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n");
+        self.transport(out, section);
+        let _ = write!(out, "a=sctp-port:5000\r\na=max-message-size:{MESSAGE_BYTES_MAX}\r\n");
+        self.candidates(out);
+    }
+
+    fn transport(&self, out: &mut String, section: &Section) {
+        let _ = write!(out, "a=mid:{}\r\n", section.mid);
+        let Credentials { ufrag, password } = self.ice;
+        let _ = write!(
+            out,
+            "a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\na=fingerprint:sha-256 "
+        );
+        for (at, byte) in self.fingerprint.iter().enumerate() {
+            let _ = write!(out, "{}{byte:02X}", if at == 0 { "" } else { ":" });
+        }
+        let _ = write!(out, "\r\na=setup:passive\r\n");
+    }
+
+    fn candidates(&self, out: &mut String) {
         for (at, address) in self.addresses.iter().enumerate() {
             // The first is the best: host candidates differ only in their local preference (RFC 8445 section 5.1.2.1).
             let priority = 126_u32 << 24 | (65_535 - at as u32) << 8 | 255;
@@ -356,7 +380,7 @@ impl Answerer<'_> {
 }
 
 fn is_accepted(section: &Section) -> bool {
-    section.kind.is_some() && !section.formats.is_empty()
+    section.kind.is_some() && !section.formats.is_empty() || section.data.is_some()
 }
 
 /// What follows `key` in the first line that begins with it.
@@ -390,7 +414,8 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
         return Err(SdpError::Malformed);
     }
     let mut words = media.split(' ');
-    let kind = match words.next() {
+    let name = words.next();
+    let kind = match name {
         Some("audio") => Some(Kind::Audio),
         Some("video") => Some(Kind::Video),
         _ => None,
@@ -398,6 +423,16 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
     let has_port = words.next() != Some("0");
     let protocol = words.next().unwrap_or_default();
     let kind = kind.filter(|_| has_port && protocol == "UDP/TLS/RTP/SAVPF");
+    let is_data = name == Some("application")
+        && has_port
+        && protocol == "UDP/DTLS/SCTP"
+        && words.next() == Some("webrtc-datachannel");
+    let message_max = match value(lines, "a=max-message-size:") {
+        // As large as there are.
+        Some("0") => usize::MAX,
+        Some(size) => size.parse().map_err(|_| SdpError::Malformed)?,
+        None => MESSAGE_BYTES_UNSAID,
+    };
     let mid = value(lines, "a=mid:").filter(|mid| is_name(mid)).ok_or(SdpError::Malformed)?;
     let has = |attribute: &str| lines.contains(&attribute);
     let direction = match (has("a=sendonly") || has("a=sendrecv"), has("a=recvonly")) {
@@ -432,6 +467,7 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
         formats: kind.map(|kind| formats(lines, kind, protocol, media)).unwrap_or_default(),
         extensions,
         rids,
+        data: is_data.then_some(message_max),
         media: media.to_owned(),
     })
 }

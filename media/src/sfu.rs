@@ -11,6 +11,7 @@
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `forward` | from a publisher's packet to the subscribers' |
 //! | `binding` | which track is in which slot, who speaks |
+//! | `topics` | what is said on data channels, to whom it goes |
 //! | [`stress`] | what is sent less of when there is too much to do |
 //! | `plan` | which layer of it is sent, as the receiver's path carries it |
 //! | `feedback` | RTCP in both directions, and what is due when |
@@ -22,6 +23,7 @@ mod forward;
 mod member;
 mod plan;
 pub mod stress;
+mod topics;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,6 +40,7 @@ use member::{Member, Track};
 
 pub use binding::{SPEAKERS_MAX, Want};
 pub use fed::Packet;
+pub use topics::Trouble;
 
 /// How often [`Sfu::poll`] wants to be asked.
 pub const POLL: Duration = Duration::from_millis(25);
@@ -129,6 +132,8 @@ pub enum Event {
     Paused(MemberId, TrackKey, bool),
     /// The highest layer of a track that anybody watches, counted from 0; `None` when nobody does.
     Wanted(MemberId, TrackKey, Option<usize>),
+    /// Something about the data channels of a participant went wrong.
+    Data(MemberId, Trouble),
 }
 
 /// What is to be sent, and what is to be told.
@@ -178,6 +183,16 @@ pub struct Counts {
     pub probes: u64,
     /// Datagrams from addresses nobody vouched for.
     pub unknown: u64,
+    /// Messages that came on data channels.
+    pub messages_in: u64,
+    /// Messages that were given to data channels.
+    pub messages_out: u64,
+    /// Messages that were lost because their sender said more than may be said.
+    pub messages_too_fast: u64,
+    /// Messages that were lost because their receiver was slow.
+    pub messages_too_slow: u64,
+    /// Messages of participants who only listen.
+    pub messages_refused: u64,
 }
 
 /// How participants do at a moment.
@@ -441,6 +456,7 @@ impl Sfu {
             }
             Input::Rtp(packet) => self.forward(id.index, &packet, now, out),
             Input::Rtcp(compound) => self.hear_rtcp(id.index, &compound, now, out),
+            Input::Data(packets) => self.hear_data(id.index, packets, now, out),
             Input::Closed => out.events.push(Event::Closed(id)),
         }
     }
@@ -454,6 +470,7 @@ impl Sfu {
         self.bind(now, out);
         self.bring_up_to_date(now, out);
         self.report(now, out);
+        self.keep_talking(now, out);
     }
 
     fn hear_binding(&mut self, datagram: &[u8], from: SocketAddr, now: Instant, out: &mut Out) {

@@ -1,4 +1,4 @@
-//! Coming into a room: `room.join`, with or without a lobby, `room.admit`, `room.lobby`; and coming back to one's place in it.
+//! Coming into a room: `room.join`, with or without a lobby, `room.admit`, `room.lobby`; coming back to one's place in it, and leaving.
 
 use nova_actors::id::{RoomId, UserId};
 use nova_actors::room::{self, Guest, Participant, ParticipantId, Role, Room};
@@ -10,7 +10,7 @@ use super::signalling::{
     Answered, NAME_CHARS_MAX, because, fields, invalid, of_media, read_offer, refused, show_participant,
     show_track,
 };
-use super::{Calls, Held, Seat, event};
+use super::{Calls, Coming, Held, Seat, event};
 use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{Answer, RoomRequest};
 use crate::error::Code;
@@ -44,6 +44,14 @@ struct Lobby {
     on: bool,
 }
 
+/// `room.leave {room?}`: with a room only that one, also while a `room.join` is on its way; who is not there any more has left.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leave {
+    #[serde(default)]
+    room: Option<RoomId>,
+}
+
 impl Join {
     fn check(&self) -> Result<(), Refusal> {
         match &self.name {
@@ -66,6 +74,7 @@ pub(super) fn check(request: RoomRequest) -> Result<(), Refusal> {
         }
         "room.admit" => fields::<Admit>(request).map(drop),
         "room.lobby" => fields::<Lobby>(request).map(drop),
+        "room.leave" => fields::<Leave>(request).map(drop),
         _ => Err(Code::UnknownType.into()),
     }
 }
@@ -76,6 +85,30 @@ impl Calls {
         join.check()?;
         let offer = join.offer.as_deref().map(read_offer).transpose()?;
         self.0.count_join(device.user())?;
+        // From here on somebody may say that they leave again.
+        let (session, room) = (device.session(), join.room);
+        self.0.lock().coming.insert(session, Coming { room, has_left: false });
+        let answered = self.come_in(device, join, offer).await;
+        let has_left = self.0.lock().coming.remove(&session).is_some_and(|coming| coming.has_left);
+        if has_left {
+            let seat = self.0.lock().by_session.get(&session).copied().filter(|seat| seat.0 == room);
+            if let Some(seat) = seat {
+                self.0.leave(seat, "left").await;
+            }
+            if self.0.lock().waiting.get(&session) == Some(&room) {
+                self.0.stop_waiting(session);
+            }
+            return Err(because(Code::Conflict, "you left this room while you came in"));
+        }
+        answered
+    }
+
+    async fn come_in(
+        &self,
+        device: &DeviceHandle,
+        join: Join,
+        offer: Option<nova_media::sdp::Offer>,
+    ) -> Answered {
         let asked = self.0.clock.instant();
         if let Place::There(url) = self.0.place(join.room).await? {
             return Ok(Some(said("room.moved", json!({ "room": join.room, "url": url }))));
@@ -158,6 +191,7 @@ impl Calls {
             self.0.media.leave(member).await;
             return Err(Code::NotFound.into());
         };
+        self.0.let_talk(seat).await;
         told.insert("answer".to_owned(), answer.into());
         told.insert("ice_servers".to_owned(), self.0.ice_servers(device.user()));
         told.insert("slots".to_owned(), Value::Array(Vec::new()));
@@ -189,6 +223,31 @@ impl Calls {
         }
         told.insert("ice_servers".to_owned(), self.0.ice_servers(device.user()));
         Ok(Some(Answer::Other(told)))
+    }
+
+    pub(super) async fn go(&self, device: &DeviceHandle, request: RoomRequest) -> Answered {
+        let Leave { room } = fields(request)?;
+        let session = device.session();
+        let (seat, waits) = {
+            let mut rooms = self.0.lock();
+            if let (Some(room), Some(coming)) = (room, rooms.coming.get_mut(&session))
+                && coming.room == room
+            {
+                coming.has_left = true;
+            }
+            let is_meant = |id: RoomId| room.is_none_or(|room| room == id);
+            let seat = rooms.by_session.get(&session).copied().filter(|seat| is_meant(seat.0));
+            (seat, rooms.waiting.get(&session).copied().is_some_and(is_meant))
+        };
+        match seat {
+            Some(seat) => self.0.leave(seat, "left").await,
+            None if waits => {
+                self.0.stop_waiting(session);
+            }
+            None if room.is_none() => return Err(self.in_no_room()),
+            None => {}
+        }
+        Ok(None)
     }
 
     pub(super) fn admit(&self, device: &DeviceHandle, request: RoomRequest) -> Answered {
@@ -231,6 +290,19 @@ impl super::Inner {
         let hosts = room.participants().filter(|one| one.role == Role::Host);
         for host in hosts {
             self.push(host, event(room.id, "waiting", json!({ "waiting": waiting })));
+        }
+    }
+
+    /// Tells the shard how somebody is called on data channels, and whether others hear them there.
+    pub(super) async fn let_talk(&self, seat: super::Seat) {
+        let talks = {
+            let rooms = self.lock();
+            let participant = rooms.rooms.get(&seat.0).and_then(|room| room.participant(seat.1));
+            let member = rooms.seats.get(&seat).and_then(|held| held.member);
+            participant.zip(member).map(|(one, member)| (member, one.role >= Role::Speaker))
+        };
+        if let Some((member, may_speak)) = talks {
+            self.media.let_talk(member, seat.1, may_speak).await;
         }
     }
 

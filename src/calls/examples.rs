@@ -105,6 +105,8 @@ pub(crate) fn pushes() -> Vec<Map<String, Value>> {
         ("layers", json!({ "track": 7, "highest": 1 })),
         ("layers", json!({ "track": 7, "highest": null })),
         ("paused", json!({ "track": 7, "paused": true })),
+        ("data", json!({ "reason": "slow", "ended": true })),
+        ("data", json!({ "reason": "role_too_low", "ended": false })),
         ("hand", json!({ "participant": 1, "up": true })),
         ("role", json!({ "participant": 1, "role": super::signalling::role_name(Role::Host) })),
         ("locked", json!({ "locked": true })),

@@ -122,11 +122,18 @@ impl Calls {
         if inner.is_leaving() {
             return Err(Code::Draining.into());
         }
-        let room = (inner.node, inner.participants_max);
+        // A node without calls of its own rings, and who answers goes to the one that will hold the room.
+        let node = match inner.are_here {
+            true => inner.node,
+            false => inner.node_with_calls(start.conversation.as_uuid().as_u128(), None).await?.0,
+        };
+        let room = (node, inner.participants_max);
         let started = inner.store.start_call(start.conversation, device.user(), media, room, now).await;
         let call = match started.map_err(|error| refused(&ApiError::from(error)))? {
             Started::New(call, room, entry) => {
-                inner.open(*room)?;
+                if inner.are_here {
+                    inner.open(*room)?;
+                }
                 inner.told.committed(vec![Arc::new(entry)]);
                 inner.tell_call(&call).await;
                 *call

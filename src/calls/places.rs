@@ -1,5 +1,7 @@
 //! Which node a room is on.
 //!
+//! Not every node has calls: one without the role `rtc` sends everybody to one that has.
+//!
 //! A room lives in the memory of one node; PostgreSQL says which, and a lease on the bus says whether that node is still there. Whoever
 //! wants to join on another node is told where to go; when the node is gone, the room is opened on the one that was asked. A node that
 //! stood still for so long that its rooms were taken finds out when it next vouches for them, and lets them go.
@@ -63,6 +65,10 @@ impl Inner {
                 let url = addresses.into_iter().find(|(known, _)| *known == node).map(|(_, url)| url);
                 return url.map(Place::There).ok_or_else(on_its_way);
             }
+            if !self.are_here {
+                let (_, url) = self.node_with_calls(id.as_uuid().as_u128(), from).await?;
+                return Ok(Place::There(url));
+            }
             let now = self.clock.now();
             if self.store.claim_room(id, from, self.node, now).await.map_err(unavailable)? {
                 self.open(kept)?;
@@ -70,6 +76,22 @@ impl Inner {
             }
         }
         Err(on_its_way())
+    }
+
+    /// A node calls take place on, the same for the same `key` as long as nodes neither come nor go; `gone` is not asked.
+    pub(super) async fn node_with_calls(
+        &self,
+        key: u128,
+        gone: Option<NodeId>,
+    ) -> Result<(NodeId, String), Refusal> {
+        let nodes = self.store.nodes_with_calls(self.clock.now()).await;
+        let nodes = nodes.map_err(|error| refused(&crate::error::ApiError::from(error)))?;
+        let rank = |node: NodeId| {
+            (node.as_uuid().as_u128() ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+        };
+        let others = nodes.into_iter().filter(|(node, _)| Some(*node) != gone);
+        let chosen = others.max_by_key(|(node, _)| rank(*node));
+        chosen.ok_or_else(|| because(Code::Unavailable, "no node that has calls is there; ask again"))
     }
 
     /// A node that does not hold its lease is gone. While the bus cannot be asked, only one that is silent in the database too.

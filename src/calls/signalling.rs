@@ -50,7 +50,7 @@ pub(crate) const KINDS: &[&str] = &[
 pub(crate) fn check(request: RoomRequest) -> Result<(), Refusal> {
     match request.kind.as_str() {
         kind if kind.starts_with("call.") => super::life::check(request),
-        "room.join" | "room.admit" | "room.lobby" => super::entrance::check(request),
+        "room.join" | "room.admit" | "room.lobby" | "room.leave" => super::entrance::check(request),
         "room.offer" => bounded(&fields::<Reoffer>(request)?.offer),
         "room.candidate" => fields::<Candidate>(request).map(drop),
         "room.publish" => fields::<Publish>(request)?.check(),
@@ -61,7 +61,6 @@ pub(crate) fn check(request: RoomRequest) -> Result<(), Refusal> {
         "room.kick" => fields::<Kick>(request).map(drop),
         "room.role" => fields::<SetRole>(request).map(drop),
         "room.lock" => fields::<Lock>(request).map(drop),
-        "room.leave" => fields::<Leave>(request).map(drop),
         _ => Err(Code::UnknownType.into()),
     }
 }
@@ -182,11 +181,6 @@ struct Hand {
     up: bool,
 }
 
-/// `room.leave {}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Leave {}
-
 impl Publish {
     fn check(&self) -> Result<(), Refusal> {
         match self.tracks.len() > room::TRACKS_MAX {
@@ -227,15 +221,7 @@ impl Calls {
             "room.lock" => self.lock_room(device, fields(request)?).await,
             "room.role" => self.set_role(device, fields(request)?).await,
             "room.hand" => self.raise_hand(device, fields(request)?),
-            "room.leave" => {
-                let Leave {} = fields(request)?;
-                match self.seat(device) {
-                    Ok((seat, _)) => self.0.leave(seat, "left").await,
-                    Err(refusal) if !self.0.stop_waiting(device.session()) => return Err(refusal),
-                    Err(_) => {}
-                }
-                Ok(None)
-            }
+            "room.leave" => self.go(device, request).await,
             _ => self.call_signal(device, request).await,
         }
     }
@@ -359,6 +345,7 @@ impl Calls {
         let words = json!({ "participant": participant, "role": role_name(role) });
         self.tell_room(seat.0, "role", words);
         let theirs = (seat.0, participant);
+        self.0.let_talk(theirs).await;
         let member = self.0.lock().seats.get(&theirs).and_then(|held| held.member);
         if let Some(member) = member {
             for track in taken {
@@ -397,7 +384,17 @@ impl Calls {
         let rooms = self.0.lock();
         let seat = rooms.by_session.get(&device.session()).copied();
         let found = seat.and_then(|seat| Some((seat, rooms.seats.get(&seat)?.member?)));
-        found.ok_or_else(|| because(Code::Conflict, "this connection is in no room; join one first"))
+        found.ok_or_else(|| self.in_no_room())
+    }
+
+    /// Why a request that is about a room cannot be carried out.
+    pub(super) fn in_no_room(&self) -> Refusal {
+        match self.0.are_here {
+            true => because(Code::Conflict, "this connection is in no room; join one first"),
+            false => {
+                because(Code::Conflict, "this node has no calls; join a room, and you are told where it is")
+            }
+        }
     }
 }
 

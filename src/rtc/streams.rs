@@ -148,9 +148,10 @@ impl Attending {
         let (member, stands) = match event {
             Event::Connected(member) => (member, Stands::Connected),
             Event::Failed(member, _) | Event::Closed(member) => (member, Stands::Gone),
-            Event::Slots(member, _) | Event::Wanted(member, ..) | Event::Paused(member, ..) => {
-                (member, Stands::Awaited)
-            }
+            Event::Slots(member, _)
+            | Event::Wanted(member, ..)
+            | Event::Paused(member, ..)
+            | Event::Data(member, _) => (member, Stands::Awaited),
             Event::Speakers(..) => return Heard::Others,
         };
         let Some(standing) = self.standings.get(member) else { return Heard::Others };

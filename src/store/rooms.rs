@@ -186,6 +186,26 @@ impl Store {
         Ok(())
     }
 
+    /// Calls take place on this node.
+    pub async fn node_has_calls(&self, node: NodeId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE nodes SET has_calls = true WHERE id = $1")
+            .bind(node.as_uuid())
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Where clients reach the nodes that are there and have calls.
+    pub async fn nodes_with_calls(&self, now: OffsetDateTime) -> Result<Vec<(NodeId, String)>, StoreError> {
+        let rows: Vec<(Uuid, String)> = sqlx::query_as(
+            "SELECT id, coalesce(public_url, url) FROM nodes WHERE heard_at > $1 AND has_calls",
+        )
+        .bind(now - nodes::SILENCE_MAX)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|(id, url)| (NodeId::from_uuid(id), url)).collect())
+    }
+
     /// Where clients reach the nodes that are there.
     pub async fn node_addresses(&self, now: OffsetDateTime) -> Result<Vec<(NodeId, String)>, StoreError> {
         let rows: Vec<(Uuid, String)> =

@@ -133,6 +133,9 @@ metrics! {
     rtc_loss: Histogram = "nova_rtc_loss_percent" [] "Packets lost on the path to each participant lately, looked at each second.";
     rtc_paused: IntGauge = "nova_rtc_paused" [] "Tracks that are not sent to somebody because their path does not carry even the least of them.";
     rtc_shed_level: IntGauge = "nova_rtc_shed_level" [] "How much the media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
+    rtc_messages: IntCounterVec = "nova_rtc_messages_total" ["direction"] "Messages on data channels of calls: in, out (one for each receiver).";
+    rtc_messages_lost: IntCounterVec = "nova_rtc_messages_lost_total" ["reason"] "Messages on data channels that went nowhere: too_fast (the sender), too_slow (the receiver), role (who only listens).";
+    rtc_data_ended: IntCounterVec = "nova_rtc_data_ended_total" ["reason"] "Participants whose data channels were ended: slow, too_fast, too_large, too_many_channels, protocol.";
     rtc_unknown: IntCounter = "nova_rtc_unknown_total" [] "Datagrams from addresses nobody vouched for.";
     rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shard that nobody took in time.";
     whep_sessions: IntGauge = "nova_whep_sessions" [] "Viewers of streams over WebRTC who were let in, those who have not come yet included.";

@@ -72,7 +72,23 @@ async fn parts_that_run_apart_are_one_engine_and_say_what_is_elsewhere() {
     bos.says(&talk, "over the socket").await;
     ann.has_read_in_order(&talk, &["over REST", "over the socket"]).await;
     let refused = bos.asks(json!({ "type": "room.join", "room": "room_01h455vb4pex5vsknk084sn02q" })).await;
-    assert_eq!(refused["code"], "misdirected", "calls are elsewhere: {refused}");
+    assert_eq!(refused["code"], "not_found", "{refused}");
+    let refused = bos.asks(json!({ "type": "call.start", "conversation": talk, "media": "audio" })).await;
+    assert_eq!(refused["code"], "unavailable", "no node has calls: {refused}");
+    // One comes that has; who is elsewhere rings from there and is told where to talk.
+    let calls = node(&[NodeRole::Chat, NodeRole::Rtc]).await;
+    let ringing = bos.asks(json!({ "type": "call.start", "conversation": talk, "media": "audio" })).await;
+    assert_eq!(ringing["type"], "call.ringing", "{ringing}");
+    let moved = bos.asks(json!({ "type": "room.join", "room": ringing["room"], "offer": "v=0" })).await;
+    assert_eq!(moved["code"], "invalid_fields", "an offer is looked at first: {moved}");
+    let join = json!({ "type": "room.join", "room": ringing["room"] });
+    let moved = bos.asks(join.clone()).await;
+    assert_eq!((&moved["type"], &moved["url"]), (&json!("room.moved"), &json!(calls.url)), "{moved}");
+    let refused = bos.asks(json!({ "type": "room.hand", "up": true })).await;
+    assert_eq!(refused["code"], "conflict", "{refused}");
+    let mut there = Device::returns(&calls, &bo.session.token()).await.0;
+    let wanted = there.asks(join).await;
+    assert_eq!(text(&wanted, "detail"), "offer: one is wanted", "the room is opened there: {wanted}");
     // Only the worker gives events their places.
     let sequences = async |app: &TestApp| app.metric("nova_event_sequencer").await;
     crate::app::eventually("the worker orders events", async || {

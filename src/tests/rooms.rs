@@ -126,6 +126,64 @@ async fn the_host_lets_in_silences_removes_and_locks() {
 }
 
 #[actix_rt::test]
+async fn a_room_its_host_has_left_has_another() {
+    let app = TestApp::start().await;
+    let (ann, bo, cy) =
+        (Person::new(&app, "ann").await, Person::new(&app, "bobo").await, Person::new(&app, "cyril").await);
+    let room = ann.makes_a_room(json!({ "lobby": true })).await;
+    let mut anns = Device::returns(&app, &ann.session.token()).await.0;
+    let mut bos = Device::returns(&app, &bo.session.token()).await.0;
+    let mut cys = Device::returns(&app, &cy.session.token()).await.0;
+    anns.is_in(&room, "Ann").await;
+    bos.joins(&room, "Bo").await;
+    anns.sees("waiting").await;
+    anns.does("admit", json!({ "user": bo.id(), "admit": true })).await;
+    let bo_is = bos.is_in(&room, "Bo").await;
+    // Cyril waits while the host goes: Bo, who is host then, hears of him and lets him in.
+    assert_eq!(cys.joins(&room, "Cy").await["type"], "room.waiting");
+    assert_eq!(anns.does("leave", json!({})).await["type"], "ok");
+    let role = bos.sees("role").await;
+    assert_eq!((&role["participant"], &role["role"]), (&json!(bo_is), &json!("host")), "{role}");
+    assert_eq!(bos.sees("waiting").await["waiting"], json!([{ "user": cy.id(), "name": "Cy" }]));
+    assert_eq!(bos.does("admit", json!({ "user": cy.id(), "admit": true })).await["type"], "ok");
+    cys.is_in(&room, "Cy").await;
+    // Who made the room is its host again.
+    anns.is_in(&room, "Ann").await;
+    assert_eq!(cys.sees("joined").await["participant"]["role"], "host");
+}
+
+#[actix_rt::test]
+async fn who_leaves_while_coming_in_is_not_there() {
+    let app = TestApp::start().await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let room = ann.makes_a_room(json!({})).await;
+    let other = ann.makes_a_room(json!({})).await;
+    let mut anns = Device::returns(&app, &ann.session.token()).await.0;
+    let mut bos = Device::returns(&app, &bo.session.token()).await.0;
+    anns.is_in(&room, "Ann").await;
+    // One after the other without waiting, as a page that is closed while it joins.
+    bos.tells(json!({ "ref": 901, "type": "room.join", "room": room, "offer": OFFER })).await;
+    bos.tells(json!({ "ref": 902, "type": "room.leave", "room": room })).await;
+    let mut answers = std::collections::HashMap::new();
+    while answers.len() < 2 {
+        if let Some(answer) = bos.takes().await {
+            answers.insert(answer["ref"].as_u64().expect("a number"), answer);
+        }
+    }
+    assert_eq!(answers[&902]["type"], "ok", "{answers:?}");
+    let shown = bo.gets(&format!("/v1/rooms/{room}")).await;
+    assert_eq!(shown["participants"], 1, "{shown} after {answers:?}");
+    // To leave again, or another room than the one it is in, changes nothing.
+    let is = bos.is_in(&room, "Bo").await;
+    assert_eq!(bos.does("leave", json!({ "room": other })).await["type"], "ok");
+    assert_eq!(bos.does("hand", json!({ "up": true })).await["type"], "ok", "{is} is still in");
+    for _ in 0..2 {
+        assert_eq!(bos.does("leave", json!({ "room": room })).await["type"], "ok");
+    }
+    assert_eq!(bos.does("leave", json!({})).await["code"], "conflict");
+}
+
+#[actix_rt::test]
 async fn who_loses_the_connection_comes_back_to_the_same_place() {
     let app = TestApp::start().await;
     let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);

@@ -27,6 +27,7 @@ pub struct Client {
     identity: Arc<Identity>,
     dtls: Endpoint,
     srtp: Option<Srtp>,
+    data: Vec<BytesMut>,
 }
 
 struct Srtp {
@@ -55,7 +56,7 @@ impl Client {
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .build(true, None)?;
         dtls.connect(now, NOWHERE, Arc::new(config), None)?;
-        Ok(Client { identity, dtls, srtp: None })
+        Ok(Client { identity, dtls, srtp: None, data: Vec::new() })
     }
 
     /// Of its certificate, for its offer.
@@ -76,9 +77,24 @@ impl Client {
     /// A DTLS datagram came.
     pub fn hear(&mut self, datagram: &[u8], now: Instant) {
         let events = self.dtls.read(now, NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default();
-        if events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete)) {
-            self.srtp = self.agree().ok();
+        for event in events {
+            match event {
+                EndpointEvent::HandshakeComplete => self.srtp = self.agree().ok(),
+                EndpointEvent::ApplicationData(packet) => self.data.push(packet),
+                _ => {}
+            }
         }
+    }
+
+    /// Packets of SCTP that came.
+    pub fn take_data(&mut self) -> Vec<BytesMut> {
+        std::mem::take(&mut self.data)
+    }
+
+    /// Seals a packet of SCTP; it waits in [`Client::outgoing`].
+    pub fn write_data(&mut self, packet: &[u8], now: Instant) {
+        // Before it is connected the endpoint keeps it.
+        let _ = self.dtls.write(now, NOWHERE, packet);
     }
 
     /// Repeats what was lost of the handshake.

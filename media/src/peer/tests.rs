@@ -44,6 +44,14 @@ impl Client {
         self.client.seal_rtcp(compound).unwrap()
     }
 
+    pub(crate) fn write_data(&mut self, packet: &[u8]) {
+        self.client.write_data(packet, crate::rtp::beginning());
+    }
+
+    pub(crate) fn take_data(&mut self) -> Vec<BytesMut> {
+        self.client.take_data()
+    }
+
     pub(crate) fn open(&mut self, datagram: &[u8]) -> Option<BytesMut> {
         self.client.open(datagram)
     }

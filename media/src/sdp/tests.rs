@@ -70,22 +70,56 @@ fn what_cannot_be_answered_is_said() {
     assert_eq!(Offer::read(&"v".repeat(OFFER_BYTES_MAX + 1)), Err(SdpError::TooLarge));
 }
 
+/// The offer of [`OFFER`] with one m-line more.
+pub(crate) fn offer_with(media: &str) -> String {
+    format!("{}{media}", OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"))
+}
+
+/// As Chromium writes it.
+pub(crate) const DATA: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\n\
+a=mid:4\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
+
+fn answer_to(offer: &Offer) -> String {
+    let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
+    Answerer { ice: &ice, fingerprint: &[0; 32], addresses: &[], version: 1 }.answer(offer, &[])
+}
+
 #[test]
 fn what_is_not_carried_is_refused_by_its_port() {
-    let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:4\r\n";
-    let offer =
-        Offer::read(&format!("{}{data}", OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"))).unwrap();
-    let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
-    let answerer = Answerer { ice: &ice, fingerprint: &[0; 32], addresses: &[], version: 1 };
-    let answer = answerer.answer(&offer, &[]);
-    assert!(answer.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{answer}");
-    assert!(answer.contains("a=group:BUNDLE 0 1 2 3\r\n"), "{answer}");
+    for media in
+        ["application 9 UDP/BFCP *", "application 0 UDP/DTLS/SCTP webrtc-datachannel", "text 9 RTP/AVP 98"]
+    {
+        let offer = Offer::read(&offer_with(&format!("m={media}\r\na=mid:4\r\n"))).unwrap();
+        assert_eq!(offer.sections[4].data, None);
+        let answer = answer_to(&offer);
+        let (name, rest) = media.split_once(' ').unwrap();
+        let (_, rest) = rest.split_once(' ').unwrap();
+        assert!(answer.contains(&format!("m={name} 0 {rest}\r\n")), "{answer}");
+        assert!(answer.contains("a=group:BUNDLE 0 1 2 3\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn data_channels_are_answered_over_the_same_transport() {
+    let offer = Offer::read(&offer_with(DATA)).unwrap();
+    assert_eq!((offer.sections[4].data, offer.sections[0].data), (Some(262_144), None));
+    let answer = answer_to(&offer);
+    assert!(answer.contains("a=group:BUNDLE 0 1 2 3 4\r\n"), "{answer}");
+    let data = answer.split("m=").last().unwrap();
+    assert!(data.starts_with("application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{data}");
+    assert!(data.contains("a=sctp-port:5000\r\na=max-message-size:16384\r\n"), "{data}");
+    assert!(data.contains("a=setup:passive") && data.contains("a=ice-ufrag:ours"), "{data}");
+    let unsaid = Offer::read(&offer_with(&DATA.replace("a=max-message-size:262144\r\n", ""))).unwrap();
+    assert_eq!(unsaid.sections[4].data, Some(64 << 10));
+    let any = Offer::read(&offer_with(&DATA.replace("262144", "0"))).unwrap();
+    assert_eq!(any.sections[4].data, Some(usize::MAX));
+    assert_eq!(Offer::read(&offer_with(&DATA.replace("262144", "x"))), Err(SdpError::Malformed));
 }
 
 proptest! {
     #[test]
     fn no_text_ends_in_a_panic(cut in 0usize..OFFER.len(), insert in "[\\PC\r\n]{0,20}") {
-        let mut text = OFFER.to_owned();
+        let mut text = offer_with(DATA);
         text.insert_str(cut, &insert);
         let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
         if let Ok(offer) = Offer::read(&text) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::binding::{SILENCE, Want};
 use super::fed::{CatchUp, Fed, Squeeze};
+use super::topics::Talk;
 use super::{MemberId, RoomKey, Source, TrackKey};
 use crate::bandwidth::Estimator;
 use crate::peer::{Credentials, Peer};
@@ -47,6 +48,8 @@ pub(super) struct Member {
     pub(super) ntp_shift: Option<u64>,
     /// Tracks whose packets are handed out, too.
     pub(super) taps: Vec<TrackKey>,
+    /// Its data channels, while it may have some.
+    pub(super) data: Option<Box<Talk>>,
     /// What it publishes comes from within this process, and there is no peer.
     pub(super) fed: Option<Fed>,
 }
@@ -160,6 +163,7 @@ impl Member {
             failed: false,
             ntp_shift: None,
             taps: Vec::new(),
+            data: None,
             fed: None,
         }
     }

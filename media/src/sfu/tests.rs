@@ -5,6 +5,7 @@ use bytes::BytesMut;
 mod demux;
 mod network;
 mod selector;
+mod topics;
 
 use super::*;
 use crate::peer::Fingerprint;

@@ -46,6 +46,7 @@ const SAID_OF_CALLS: &[&str] = &[
     "room.event.speakers",
     "room.event.layers",
     "room.event.paused",
+    "room.event.data",
     "room.event.hand",
     "room.event.role",
     "room.event.locked",
@@ -142,7 +143,7 @@ fn call_request(kind: &str) -> Vec<Value> {
         "room.lock" => vec![json!({ "locked": true })],
         "room.lobby" => vec![json!({ "on": true })],
         "room.admit" => vec![json!({ "user": OTHER, "admit": true })],
-        "room.leave" => vec![json!({})],
+        "room.leave" => vec![json!({}), json!({ "room": ROOM })],
         _ => Vec::new(),
     };
     several.into_iter().map(with).collect()

@@ -74,7 +74,7 @@ export interface Requests {
   "room.kick": { ask: { participant: number }; answer: Record<never, never> };
   "room.lock": { ask: { locked: boolean }; answer: Record<never, never> };
   "room.role": { ask: { participant: number; role: CallParticipant["role"] }; answer: Record<never, never> };
-  "room.leave": { ask: Record<never, never>; answer: Record<never, never> };
+  "room.leave": { ask: { room?: string }; answer: Record<never, never> };
 }
 
 /** How a call in a conversation is. */
@@ -163,6 +163,7 @@ export type RoomEvent = { room: string } & (
   | { event: "speakers"; participants: number[] }
   | { event: "paused"; track: number; paused: boolean }
   | { event: "layers"; track: number; highest: number | null }
+  | { event: "data"; reason: "role_too_low" | "slow" | "too_fast" | "too_large" | "too_many_channels" | "protocol"; ended: boolean }
   | { event: "hand"; participant: number; up: boolean }
   | { event: "role"; participant: number; role: CallParticipant["role"] }
   | { event: "locked"; locked: boolean }

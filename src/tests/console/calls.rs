@@ -264,6 +264,88 @@ async fn four_people_ask_to_come_in_and_see_each_other() {
     ann.is_clean(&[]).await;
 }
 
+#[actix_rt::test]
+async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
+    let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
+    let ann = &visit.browser;
+    visit.signs_up("ann").await;
+    ann.follow("Calls").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+    let (bob, _) = comes(&visit.app, "bob").await;
+    bob.open(&visit.app.at(&room)).await;
+    bob.press("Join now").await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+    sees_and_hears("Ann", ann).await;
+
+    // Words are promised.
+    ann.press("Messages").await;
+    bob.press("Messages").await;
+    for (who, other, words) in
+        [(ann, &bob, "good morning"), (&bob, ann, "and to you, ann"), (ann, &bob, "bye")]
+    {
+        who.fill("line", words).await;
+        who.click("[aria-label='Send to everybody here']").await;
+        who.sees(".talk [role=log]", words).await;
+        other.sees(".talk [role=log]", words).await;
+    }
+    assert!(bob.text(".talk [role=log]").await.contains("ann good morning"));
+    // What is waved may be lost, but not on this machine.
+    bob.press("React").await;
+    bob.click("[aria-label='React with 👏']").await;
+    ann.sees(".tile:not(.mine) .wave", "👏").await;
+    waits_for("it is gone after a while", ann, ".wave", false).await;
+    ann.picture("call-messages").await;
+    ann.press("React").await;
+    assert!(!ann.has(".talk").await, "one thing is shown at a time");
+    bob.press("Messages").await;
+    bob.narrow().await;
+    bob.picture("narrow-call-messages").await;
+
+    // Who only listens reads; who may speak again is read again.
+    ann.click("[aria-label='Let bob only listen']").await;
+    bob.sees(".talk", "You only listen here").await;
+    ann.press("Messages").await;
+    ann.fill("line", "listen").await;
+    ann.click("[aria-label='Send to everybody here']").await;
+    bob.sees(".talk [role=log]", "listen").await;
+    ann.click("[aria-label='Let bob speak']").await;
+    bob.fill("line", "heard").await;
+    bob.click("[aria-label='Send to everybody here']").await;
+    ann.sees(".talk [role=log]", "heard").await;
+
+    // A picture the network does not carry is said to be paused; the engine's word for it is put into Ann's ear here.
+    waits_for("Bob's face is back", ann, ".tile:not(.mine) video", true).await;
+    ann.run(
+        "const send = WebSocket.prototype.send;
+        WebSocket.prototype.send = function (message) { window.engine = this; return send.call(this, message); };",
+    )
+    .await;
+    ann.press("Raise hand").await;
+    ann.sees(".controls", "Lower hand").await;
+    let pause = "const [paused] = arguments;
+        const track = Number(document.querySelector('.tile:not(.mine)').dataset.track);
+        const room = location.pathname.split('/').pop();
+        window.engine.onmessage({ data: JSON.stringify({ type: 'room.event', room, event: 'paused', track, paused }) });";
+    ann.run(&pause.replace("const [paused] = arguments", "const paused = true")).await;
+    ann.sees(".tile:not(.mine) .paused", "your connection is too slow").await;
+    assert!(!ann.has(".tile:not(.mine) video").await, "no picture that stands still");
+    ann.picture("call-paused").await;
+    ann.run(&pause.replace("const [paused] = arguments", "const paused = false")).await;
+    waits_for("the picture goes on", ann, ".tile:not(.mine) video", true).await;
+    ann.is_clean(&[]).await;
+    bob.is_clean(&[]).await;
+    let messages = |direction: &str| format!("nova_rtc_messages_total{{direction=\"{direction}\"}}");
+    eventually("all messages are counted", PATIENCE, async || {
+        let (come, gone) =
+            (visit.app.metric(&messages("in")).await, visit.app.metric(&messages("out")).await);
+        (come == Some(6.0) && gone == Some(6.0)).then_some(())
+    })
+    .await;
+}
+
 /// A TURN server on loopback that ends with the test.
 struct Turn {
     child: std::process::Child,

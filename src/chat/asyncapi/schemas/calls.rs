@@ -106,7 +106,10 @@ pub(super) fn requests() -> Vec<Request> {
             "room.join",
             Some("room.joined"),
             "Comes into a room, with an offer; or back to a place in it, with its number, and with an offer when the network is another. \
-             `room.moved` names the node to ask instead; after `room.waiting` a host decides.",
+             `room.moved` names the node to ask instead; after `room.waiting` a host decides. An offer with an `m=application` line has data \
+             channels: one a client opens with a label is its part in the topic of that name, and brings what others say there, with their \
+             number before it: text as `12 good morning`, bytes after the number in four bytes, the highest first. Whether messages are \
+             promised or may be lost is said by how the channel is opened.",
             &[
                 room(),
                 ("offer?", or_null(offer())),
@@ -166,7 +169,13 @@ pub(super) fn requests() -> Vec<Request> {
             "A host lets somebody in who waits, or does not.",
             &[("user", named("UserId")), ("admit", boolean())],
         ),
-        request("room.leave", ok, "Leaves the room, or waits no longer.", &[]),
+        request(
+            "room.leave",
+            ok,
+            "Leaves the room, or waits no longer. With a room only that one, also while `room.join` is on its way, which is refused then; who \
+             is not there any more has left.",
+            &[("room?", or_null(named("RoomId")))],
+        ),
     ]
 }
 
@@ -304,6 +313,24 @@ pub(super) fn pushes() -> Vec<Message> {
             "room.event.paused",
             "What is watched does not come for now, because the path does not carry it; or comes again.",
             &[track(), ("paused", boolean())],
+        ),
+        event(
+            "room.event.data",
+            "Something about one's own data channels: `role_too_low`, who only listens is not heard there; else they have ended, until one              joins anew: `slow` to read what was promised, `too_fast` on a channel that promises everything, a message `too_large`,              `too_many_channels`, or the `protocol` was broken.",
+            &[
+                (
+                    "reason",
+                    one_of(&[
+                        "role_too_low",
+                        "slow",
+                        "too_fast",
+                        "too_large",
+                        "too_many_channels",
+                        "protocol",
+                    ]),
+                ),
+                ("ended", boolean()),
+            ],
         ),
         event(
             "room.event.hand",

@@ -1,7 +1,7 @@
 /** A call: who is there, their faces and voices, and what one can do. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Call, CallGuest, CallParticipant, CallTrack, Quality } from "../../client";
+import type { Call, CallGuest, Quality } from "../../client";
 import { say } from "../../parts/announce";
 import { Dialog } from "../../parts/dialog";
 import { Icon, type IconName } from "../../parts/icon";
@@ -12,6 +12,8 @@ import { the_socket, useRings } from "../../shell/live";
 import { go, usePlace } from "../../shell/router";
 import type { PageProps } from "../../shell/routes";
 import { nova } from "../../shell/session";
+import { Talk, useTalk, Waves } from "./talk";
+import { Mine, Screen, Tile, Voice } from "./tiles";
 
 const ENDINGS: Record<string, string> = {
   left: "You have left the call.",
@@ -186,6 +188,9 @@ function Stage({ call }: { call: Call }) {
   const grid = useRef<HTMLDivElement>(null);
   const [choosing, set_choosing] = useState(false);
   const quality = useQuality(call);
+  const talk = useTalk(call);
+  const [shown, show] = useState<"talk" | "waves" | null>(null);
+  const toggle = (what: "talk" | "waves") => async () => show(shown === what ? null : what);
 
   // Whoever spoke last is large; a screen is larger than faces.
   const spoke = useRef<number | null>(null);
@@ -211,8 +216,8 @@ function Stage({ call }: { call: Call }) {
     return () => removeEventListener("resize", look);
   });
 
-  const faces = rest.map((person) => <Tile call={call} person={person} key={person.participant} />);
-  const mine = <Mine call={call} name={me?.name ?? "You"} hand={me?.hand ?? false} />;
+  const faces = rest.map((person) => <Tile call={call} person={person} wave={talk.waves.get(person.participant)} key={person.participant} />);
+  const mine = <Mine call={call} name={me?.name ?? "You"} hand={me?.hand ?? false} wave={talk.waves.get(call.me ?? -1)} />;
   return (
     <div class="group-call" data-state={call.state.name}>
       {call.state.name === "reconnecting" && (
@@ -228,7 +233,7 @@ function Stage({ call }: { call: Call }) {
               {screens.map((track) => (
                 <Screen call={call} track={track} key={track.track} />
               ))}
-              {first && <Tile call={call} person={first} key={first.participant} />}
+              {first && <Tile call={call} person={first} wave={talk.waves.get(first.participant)} key={first.participant} />}
             </div>
             <div class="strip">
               {faces}
@@ -245,30 +250,36 @@ function Stage({ call }: { call: Call }) {
       {call.voices().map((voice) => (
         <Voice track={voice} key={voice.id} />
       ))}
-      <div class="controls" role="toolbar" aria-label="Call">
-        <Control
-          icon={microphone?.muted ? "mic_off" : "mic"}
-          label={microphone?.muted ? "Unmute" : "Mute"}
-          off={microphone?.muted ?? true}
-          run={() => call.mute("microphone", !(microphone?.muted ?? true))}
-          disabled={!microphone}
-        />
-        <Control
-          icon={camera && !camera.muted ? "camera" : "camera_off"}
-          label={camera && !camera.muted ? "Camera off" : "Camera on"}
-          off={camera?.muted ?? true}
-          run={() => (camera ? call.mute("camera", !camera.muted) : call.use_device("camera"))}
-          disabled={me?.role === "listener"}
-        />
-        {"getDisplayMedia" in (navigator.mediaDevices ?? {}) && (
-          <Control icon="laptop" label={call.screen ? "Stop sharing" : "Share screen"} run={() => call.share(!call.screen)} disabled={me?.role === "listener"} />
-        )}
-        <Control icon="hand" label={me?.hand ? "Lower hand" : "Raise hand"} run={() => call.raise_hand(!me?.hand)} />
-        <Control icon="devices" label="Devices" run={async () => set_choosing(true)} />
-        {host && <Control icon="lock" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
-        {host && <Control icon="people" label={call.lobby ? "Open doors" : "Ask first"} run={() => call.set_lobby(!call.lobby)} />}
-        <Control icon="copy" label="Copy address" run={() => copy()} />
-        <Control icon="leave" label="Leave" run={() => call.leave()} danger />
+      <div class="below">
+        {shown === "talk" && <Talk call={call} talk={talk} />}
+        {shown === "waves" && <Waves talk={talk} />}
+        <div class="controls" role="toolbar" aria-label="Call">
+          <Control
+            icon={microphone?.muted ? "mic_off" : "mic"}
+            label={microphone?.muted ? "Unmute" : "Mute"}
+            off={microphone?.muted ?? true}
+            run={() => call.mute("microphone", !(microphone?.muted ?? true))}
+            disabled={!microphone}
+          />
+          <Control
+            icon={camera && !camera.muted ? "camera" : "camera_off"}
+            label={camera && !camera.muted ? "Camera off" : "Camera on"}
+            off={camera?.muted ?? true}
+            run={() => (camera ? call.mute("camera", !camera.muted) : call.use_device("camera"))}
+            disabled={me?.role === "listener"}
+          />
+          {"getDisplayMedia" in (navigator.mediaDevices ?? {}) && (
+            <Control icon="laptop" label={call.screen ? "Stop sharing" : "Share screen"} run={() => call.share(!call.screen)} disabled={me?.role === "listener"} />
+          )}
+          <Control icon="hand" label={me?.hand ? "Lower hand" : "Raise hand"} run={() => call.raise_hand(!me?.hand)} />
+          <Control icon="chat" label={talk.unread && shown !== "talk" ? `Messages (${talk.unread})` : "Messages"} run={toggle("talk")} />
+          <Control icon="smile" label="React" run={toggle("waves")} />
+          <Control icon="devices" label="Devices" run={async () => set_choosing(true)} />
+          {host && <Control icon="lock" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
+          {host && <Control icon="people" label={call.lobby ? "Open doors" : "Ask first"} run={() => call.set_lobby(!call.lobby)} />}
+          <Control icon="copy" label="Copy address" run={() => copy()} />
+          <Control icon="leave" label="Leave" run={() => call.leave()} danger />
+        </div>
       </div>
       {quality && (
         <p class="soft quality" data-quality={quality} role="status">
@@ -378,99 +389,4 @@ function Control(props: { icon: IconName; label: string; run: () => Promise<void
       <span>{props.label}</span>
     </button>
   );
-}
-
-function Tile({ call, person }: { call: Call; person: CallParticipant }) {
-  const mine = [...call.tracks.values()].filter((track) => track.participant === person.participant);
-  const camera = mine.find((track) => track.source === "camera");
-  const microphone = mine.find((track) => track.source === "microphone");
-  const arriving = camera && !camera.muted ? call.arriving(camera.track) : null;
-  const speaks = call.speakers.includes(person.participant);
-  const host = call.participants.get(call.me ?? -1)?.role === "host";
-  const name = person.name ?? "Somebody";
-  return (
-    <figure
-      class={speaks ? "tile speaks" : "tile"}
-      data-participant={person.participant}
-      {...(camera && !camera.muted && { "data-track": camera.track })}
-    >
-      {arriving ? <Picture track={arriving} /> : <Initial name={name} />}
-      <figcaption>
-        {(!microphone || microphone.muted) && <Icon name="mic_off" />}
-        {person.hand && <Icon name="hand" />}
-        <span>{name}</span>
-        {host && (
-          <span class="host">
-            <button
-              type="button"
-              title={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
-              aria-label={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
-              onClick={() => void call.set_role(person.participant, person.role === "listener" ? "speaker" : "listener").catch((error) => say(words_of(error)))}
-            >
-              <Icon name={person.role === "listener" ? "mic" : "eye"} />
-            </button>
-            <button type="button" title={`Mute ${name}`} aria-label={`Mute ${name}`} disabled={!microphone || microphone.muted} onClick={() => void call.silence(person.participant)}>
-              <Icon name="silent" />
-            </button>
-            <button type="button" title={`Remove ${name}`} aria-label={`Remove ${name}`} onClick={() => void call.kick(person.participant)}>
-              <Icon name="close" />
-            </button>
-          </span>
-        )}
-      </figcaption>
-    </figure>
-  );
-}
-
-function Screen({ call, track }: { call: Call; track: CallTrack }) {
-  const arriving = call.arriving(track.track);
-  const name = call.participants.get(track.participant)?.name ?? "Somebody";
-  return (
-    <figure class="tile screen" data-track={track.track}>
-      {arriving && <Picture track={arriving} />}
-      <figcaption>
-        <Icon name="laptop" />
-        <span>{name} shares a screen</span>
-      </figcaption>
-    </figure>
-  );
-}
-
-function Mine({ call, name, hand }: { call: Call; name: string; hand: boolean }) {
-  const camera = call.mine("camera");
-  const [face] = call.local?.getVideoTracks() ?? [];
-  return (
-    <figure class="tile mine">
-      {face && camera && !camera.muted ? <Picture track={face} /> : <Initial name={name} />}
-      <figcaption>
-        {call.mine("microphone")?.muted && <Icon name="mic_off" />}
-        {hand && <Icon name="hand" />}
-        <span>You</span>
-      </figcaption>
-    </figure>
-  );
-}
-
-function Initial({ name }: { name: string }) {
-  return (
-    <span class="initial" aria-hidden="true">
-      {[...name][0]?.toLocaleUpperCase() ?? "?"}
-    </span>
-  );
-}
-
-function Picture({ track }: { track: MediaStreamTrack }) {
-  const video = useRef<HTMLVideoElement>(null);
-  useEffect(() => {
-    if (video.current) video.current.srcObject = new MediaStream([track]);
-  }, [track]);
-  return <video ref={video} autoplay muted playsInline />;
-}
-
-function Voice({ track }: { track: MediaStreamTrack }) {
-  const audio = useRef<HTMLAudioElement>(null);
-  useEffect(() => {
-    if (audio.current) audio.current.srcObject = new MediaStream([track]);
-  }, [track]);
-  return <audio ref={audio} autoplay />;
 }

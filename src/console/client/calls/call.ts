@@ -1,0 +1,491 @@
+/** A call in a room: signalling over the socket, media over one peer connection. */
+
+import { Refused } from "../problem";
+import type { Socket } from "../socket";
+import { pause, type Timers } from "../timers";
+import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent } from "../wire";
+import { LAYERS, prefer, SCREEN_BPS_MAX, send_layers } from "./codecs";
+import { Gauge, type Quality } from "./quality";
+import type { CallOptions, CallState } from "./state";
+import { type Topic, type TopicOptions, Topics } from "./topics";
+
+/** Voices heard at a time; the engine chooses the loudest. */
+const AUDIO_SLOTS = 3;
+/** Pictures shown at a time, at most. */
+const VIDEO_SLOTS = 9;
+/** A path that is gone for so long will not come back by itself. */
+const PATIENCE_MS = 2_000;
+/** Joining is tried again for about so long, while a room moves or the connection to the engine is away. */
+const TRIES_MAX = 40;
+const AGAIN_MS = 500;
+/** Refusals that pass by themselves. */
+const PASSING = new Set(["disconnected", "no_answer", "unavailable", "overloaded", "rate_limited", "draining"]);
+export class Call {
+  readonly room: string;
+  readonly #socket: Socket;
+  readonly #timers: Timers;
+  readonly #options: CallOptions;
+  readonly #watchers = new Set<() => void>();
+  readonly #unwatch: (() => void)[] = [];
+  #pc: RTCPeerConnection | null = null;
+  #session: string | null = null;
+  #senders: Partial<Record<CallTrack["source"], RTCRtpTransceiver>> = {};
+  #cancel_patience = () => {};
+  #asked = "";
+  #name: string | undefined;
+  readonly #gauge = new Gauge();
+  readonly #topics = new Topics();
+  state: CallState = { name: "idle" };
+  /** This participant's number. */
+  me: number | null = null;
+  title: string | null = null;
+  conversation: string | null = null;
+  locked = false;
+  lobby = false;
+  /** Who waits to be let in; hosts know. */
+  waiting: CallGuest[] = [];
+  local: MediaStream | null = null;
+  screen: MediaStreamTrack | null = null;
+  participants = new Map<number, CallParticipant>();
+  tracks = new Map<number, CallTrack>();
+  /** Which track is in which slot, by the slot's mid. */
+  slots = new Map<string, number | null>();
+  /** Tracks that are not sent to this device because its network does not carry them. */
+  paused = new Set<number>();
+  /** Who speaks, the loudest first. */
+  speakers: number[] = [];
+  /** Why what was said on topics does not get through, if it does not. */
+  trouble: Extract<RoomEvent, { event: "data" }>["reason"] | null = null;
+
+  constructor(socket: Socket, timers: Timers, room: string, options: CallOptions) {
+    this.#socket = socket;
+    this.#timers = timers;
+    this.room = room;
+    this.#options = options;
+  }
+
+  /** Told after everything that happens. */
+  watch(changed: () => void): () => void {
+    this.#watchers.add(changed);
+    return () => this.#watchers.delete(changed);
+  }
+
+  /** Joins with what is in `local`; the call stops its tracks when it ends. */
+  async join(local: MediaStream, name?: string): Promise<void> {
+    this.local = local;
+    this.#name = name;
+    this.#unwatch.push(
+      this.#socket.on("room.event", (event) => event.room === this.room && this.#heard(event)),
+      this.#socket.watch((state) => {
+        // Another connection knows nothing of this call: its place is taken up again.
+        if (state.name === "online" && this.#session && state.connected.session !== this.#session) void this.#back();
+        if (state.name === "gone") this.#end(state.reason);
+      }),
+    );
+    await this.#connect();
+  }
+
+  async leave(): Promise<void> {
+    if (this.state.name === "ended") return;
+    // Also while joining: whoever is let in after this is not there.
+    const told = this.state.name === "idle" ? null : this.#socket.ask("room.leave", { room: this.room });
+    this.#end("left");
+    // Whoever cannot be told finds out by the lease.
+    await told?.catch(() => {});
+  }
+
+  /** My track of a source, if it is published. */
+  mine(source: CallTrack["source"]): CallTrack | undefined {
+    return [...this.tracks.values()].find((track) => track.participant === this.me && track.source === source);
+  }
+
+  /** Withholds my microphone or camera, or shows it again. */
+  async mute(source: "microphone" | "camera", muted: boolean): Promise<void> {
+    const track = this.mine(source);
+    const kind = source === "microphone" ? this.local?.getAudioTracks() : this.local?.getVideoTracks();
+    // The device first: nothing leaves it while the engine is being told.
+    for (const one of kind ?? []) one.enabled = !muted;
+    if (track) await this.#socket.ask("room.mute", { track: track.track, muted });
+  }
+
+  /** Shares a screen, or stops. */
+  async share(on: boolean): Promise<void> {
+    const sender = this.#senders.screen;
+    if (!sender) return;
+    if (!on) {
+      const track = this.mine("screen");
+      this.screen?.stop();
+      this.screen = null;
+      await sender.sender.replaceTrack(null);
+      if (track) await this.#socket.ask("room.unpublish", { track: track.track });
+      this.#changed();
+      return;
+    }
+    const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 15 } });
+    const [picture] = stream.getVideoTracks();
+    if (!picture) return;
+    this.screen = picture;
+    picture.onended = () => void this.share(false);
+    await sender.sender.replaceTrack(picture);
+    await this.#publish(["screen"]);
+  }
+
+  async raise_hand(up: boolean): Promise<void> {
+    await this.#socket.ask("room.hand", { up });
+  }
+
+  /** Speaks through another microphone, or shows another camera; a camera that was not there before is switched on. */
+  async use_device(kind: "microphone" | "camera", device_id?: string): Promise<void> {
+    const device = device_id === undefined ? true : { deviceId: { exact: device_id } };
+    const stream = await navigator.mediaDevices.getUserMedia(kind === "microphone" ? { audio: device } : { video: device });
+    const [fresh] = stream.getTracks();
+    const sender = this.#senders[kind]?.sender;
+    if (!fresh || !sender || !this.local) return;
+    for (const old of kind === "microphone" ? this.local.getAudioTracks() : this.local.getVideoTracks()) {
+      fresh.enabled = old.enabled;
+      this.local.removeTrack(old);
+      old.stop();
+    }
+    this.local.addTrack(fresh);
+    await sender.replaceTrack(fresh);
+    if (!this.mine(kind)) await this.#publish([kind]);
+    this.#changed();
+  }
+
+  /** How the connection has been since this was last asked; null while nothing is known. */
+  async quality(): Promise<Quality | null> {
+    const stats = await this.#pc?.getStats();
+    return stats && this.state.name === "in" ? this.#gauge.read(stats) : null;
+  }
+
+  /** The host lets somebody in who waits, or sends them away. */
+  async admit(user: string, yes: boolean): Promise<void> {
+    await this.#socket.ask("room.admit", { user, admit: yes });
+  }
+
+  /** The host has newcomers wait, or come in by themselves. */
+  async set_lobby(on: boolean): Promise<void> {
+    await this.#socket.ask("room.lobby", { on });
+  }
+
+  /** The host says what somebody may do. */
+  async set_role(participant: number, role: CallParticipant["role"]): Promise<void> {
+    await this.#socket.ask("room.role", { participant, role });
+  }
+
+  /** The host silences somebody. */
+  async silence(participant: number): Promise<void> {
+    const track = [...this.tracks.values()].find((one) => one.participant === participant && one.source === "microphone");
+    if (track && !track.muted) await this.#socket.ask("room.mute", { track: track.track, muted: true });
+  }
+
+  /** The host takes somebody out. */
+  async kick(participant: number): Promise<void> {
+    await this.#socket.ask("room.kick", { participant });
+  }
+
+  /** The host lets nobody in any more, or everybody again. */
+  async lock(locked: boolean): Promise<void> {
+    await this.#socket.ask("room.lock", { locked });
+  }
+
+  /** What people here talk about besides speaking: one's part in the topic of this name. */
+  topic(name: string, options: TopicOptions = {}): Topic {
+    return this.#topics.open(name, options);
+  }
+
+  /** Says how high tracks are shown, in pixels, the most important first: what is small comes small. */
+  async view(want: { track: number; height: number }[]): Promise<void> {
+    const asked = JSON.stringify(want);
+    if (asked === this.#asked || this.state.name !== "in") return;
+    this.#asked = asked;
+    await this.#socket.ask("room.view", { want });
+  }
+
+  /** What arrives of a track, while it is in a slot. */
+  arriving(track: number): MediaStreamTrack | null {
+    for (const [mid, bound] of this.slots) if (bound === track) return this.#receiver(mid);
+    return null;
+  }
+
+  /** All voices' slots: they are played whoever is in them. */
+  voices(): MediaStreamTrack[] {
+    const receiving = this.#pc?.getTransceivers().filter((one) => one.direction === "recvonly") ?? [];
+    return receiving.map((one) => one.receiver.track).filter((track) => track.kind === "audio");
+  }
+
+  /** The connection's own statistics, for people who look closely. */
+  async stats(): Promise<RTCStatsReport | null> {
+    return (await this.#pc?.getStats()) ?? null;
+  }
+
+  #receiver(mid: string): MediaStreamTrack | null {
+    return this.#pc?.getTransceivers().find((one) => one.mid === mid)?.receiver.track ?? null;
+  }
+
+  async #connect(): Promise<void> {
+    this.#set({ name: this.me === null ? "joining" : "reconnecting" });
+    const pc = new RTCPeerConnection({
+      bundlePolicy: "max-bundle",
+      ...(this.#options.relay_only && { iceTransportPolicy: "relay" as const }),
+    });
+    this.#pc?.close();
+    this.#pc = pc;
+    this.#asked = "";
+    this.trouble = null;
+    const [voice] = this.local?.getAudioTracks() ?? [];
+    const [face] = this.local?.getVideoTracks() ?? [];
+    this.#senders = {
+      microphone: pc.addTransceiver(voice ?? "audio", { direction: "sendonly" }),
+      camera: pc.addTransceiver(face ?? "video", { direction: "sendonly", sendEncodings: LAYERS.map((layer) => ({ ...layer })) }),
+      screen: pc.addTransceiver(this.screen ?? "video", { direction: "sendonly", sendEncodings: [{ maxBitrate: SCREEN_BPS_MAX }] }),
+    };
+    for (let slot = 0; slot < AUDIO_SLOTS; slot++) pc.addTransceiver("audio", { direction: "recvonly" });
+    for (let slot = 0; slot < VIDEO_SLOTS; slot++) pc.addTransceiver("video", { direction: "recvonly" });
+    for (const one of pc.getTransceivers()) prefer(one);
+    this.#topics.attach(pc);
+    pc.onconnectionstatechange = () => this.#path_changed(pc);
+    try {
+      const offer = await pc.createOffer();
+      const joined = await this.#ask_in({ offer: offer.sdp ?? "", ...(this.#name && { name: this.#name }) }, () => this.#pc === pc);
+      if (this.#pc !== pc) return;
+      if (joined?.type !== "room.joined" || joined.answer === undefined) {
+        this.#session = this.#online_session();
+        this.#set({ name: "waiting" });
+        return;
+      }
+      this.#take(joined);
+      // Paths are looked for from here on, those through the relays of the answer too.
+      if (joined.ice_servers.length > 0) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: joined.ice_servers });
+      await pc.setLocalDescription(offer);
+      await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
+      const sources: CallTrack["source"][] = [];
+      if (voice) sources.push("microphone");
+      if (face) sources.push("camera");
+      if (this.screen) sources.push("screen");
+      await this.#publish(sources);
+      this.#set({ name: "in" });
+    } catch (error) {
+      if (this.#pc !== pc) return;
+      this.#end(error instanceof Refused ? error.code : "failed");
+      throw error;
+    }
+  }
+
+  /** Asks to come in, wherever the room is; null when nobody waits for the answer any more. */
+  async #ask_in(fields: { offer?: string; name?: string; resume?: number }, wanted: () => boolean): Promise<CallJoined | CallWaiting | null> {
+    for (let tried = 0; ; tried++) {
+      try {
+        await this.#online();
+        const answer: CallJoined | CallMoved | CallWaiting = await this.#socket.ask("room.join", { room: this.room, ...fields });
+        if (answer.type !== "room.moved") return answer;
+        if (!wanted()) return null;
+        if (tried >= TRIES_MAX) throw new Refused("unavailable", "The room could not be reached where it is.");
+        this.#socket.move(answer.url);
+      } catch (error) {
+        if (!wanted()) return null;
+        if (!(error instanceof Refused) || !PASSING.has(error.code) || tried >= TRIES_MAX) throw error;
+        await pause(this.#timers, error.retry_after_ms ?? AGAIN_MS);
+      }
+    }
+  }
+
+  /** Resolves when the engine can be asked. */
+  #online(): Promise<void> {
+    const { name } = this.#socket.state;
+    if (name === "online" || name === "gone" || name === "idle") return Promise.resolve();
+    return new Promise((resolve) => {
+      const unwatch = this.#socket.watch((state) => {
+        if (state.name === "connecting" || state.name === "offline") return;
+        unwatch();
+        resolve();
+      });
+    });
+  }
+
+  #online_session(): string | null {
+    return this.#socket.state.name === "online" ? this.#socket.state.connected.session : null;
+  }
+
+  #take(joined: CallJoined): void {
+    this.me = joined.participant;
+    this.title = joined.title;
+    this.conversation = joined.conversation;
+    this.locked = joined.locked;
+    this.lobby = joined.lobby;
+    this.waiting = joined.waiting;
+    this.participants = new Map(joined.participants.map((one) => [one.participant, one]));
+    this.tracks = new Map(joined.tracks.map((one) => [one.track, one]));
+    this.slots = new Map(joined.slots.map((one) => [one.mid, one.track]));
+    this.#session = this.#online_session();
+  }
+
+  /** Another connection to the engine: to the same place while that is kept for us, with everything that flows; otherwise anew. */
+  async #back(): Promise<void> {
+    const pc = this.#pc;
+    this.#session = this.#online_session();
+    if (this.state.name === "waiting" || this.me === null || !pc) return this.#again();
+    try {
+      const moves = pc.connectionState !== "connected";
+      if (moves) this.#set({ name: "reconnecting" });
+      if (moves) await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
+      const offer = moves ? { offer: pc.localDescription?.sdp ?? "" } : {};
+      const joined = await this.#ask_in({ resume: this.me, ...offer }, () => this.#pc === pc);
+      if (joined?.type !== "room.joined" || this.#pc !== pc) return;
+      this.#take(joined);
+      if (joined.answer !== undefined) await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
+      this.#set({ name: "in" });
+    } catch {
+      if (this.#pc === pc) await this.#again();
+    }
+  }
+
+  async #again(): Promise<void> {
+    // What went wrong is shown by the state.
+    await this.#connect().catch(() => {});
+  }
+
+  async #publish_all(): Promise<void> {
+    const has = { microphone: this.local?.getAudioTracks().length, camera: this.local?.getVideoTracks().length, screen: this.screen ? 1 : 0 };
+    const sources = (["microphone", "camera", "screen"] as const).filter((source) => has[source] && !this.mine(source));
+    await this.#publish(sources);
+  }
+
+  async #publish(sources: CallTrack["source"][]): Promise<void> {
+    const tracks = sources.flatMap((source) => {
+      const sender = this.#senders[source];
+      if (!sender?.mid) return [];
+      const track = sender.sender.track;
+      return [{ mid: sender.mid, source, muted: track ? !track.enabled : true }];
+    });
+    if (tracks.length === 0) return;
+    const published = await this.#socket.ask("room.publish", { tracks });
+    for (const track of published.tracks) this.tracks.set(track.track, track);
+    this.#changed();
+  }
+
+  /** The path to the engine is gone or there again. */
+  #path_changed(pc: RTCPeerConnection): void {
+    if (this.#pc !== pc) return;
+    this.#cancel_patience();
+    if (pc.connectionState === "connected" && this.state.name === "reconnecting") this.#set({ name: "in" });
+    if (pc.connectionState !== "disconnected" && pc.connectionState !== "failed") return;
+    const timer = setTimeout(() => void this.#restart(pc), pc.connectionState === "failed" ? 0 : PATIENCE_MS);
+    this.#cancel_patience = () => clearTimeout(timer);
+  }
+
+  /** Another network: the same call over new paths. */
+  async #restart(pc: RTCPeerConnection): Promise<void> {
+    if (this.#pc !== pc || this.state.name === "ended") return;
+    this.#set({ name: "reconnecting" });
+    try {
+      await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
+      const { answer } = await this.#socket.ask("room.offer", { offer: pc.localDescription?.sdp ?? "" });
+      if (this.#pc === pc) await pc.setRemoteDescription({ type: "answer", sdp: answer });
+    } catch {
+      // The socket is away too; it joins anew when it is back.
+    }
+  }
+
+  #heard(event: RoomEvent): void {
+    switch (event.event) {
+      case "joined":
+        this.participants.set(event.participant.participant, event.participant);
+        break;
+      case "left":
+        this.participants.delete(event.participant);
+        for (const [id, track] of this.tracks) if (track.participant === event.participant) this.tracks.delete(id);
+        break;
+      case "published":
+        this.tracks.set(event.track.track, event.track);
+        break;
+      case "unpublished":
+        this.tracks.delete(event.track);
+        break;
+      case "muted": {
+        const track = this.tracks.get(event.track);
+        if (track) this.tracks.set(track.track, { ...track, muted: event.muted });
+        // The host has silenced me: nothing leaves my device either.
+        if (track?.participant === this.me && event.muted && track.source === "microphone")
+          for (const one of this.local?.getAudioTracks() ?? []) one.enabled = false;
+        break;
+      }
+      case "slots":
+        for (const { mid, track } of event.slots) this.slots.set(mid, track);
+        break;
+      case "speakers":
+        this.speakers = event.participants;
+        break;
+      case "paused":
+        if (event.paused) this.paused.add(event.track);
+        else this.paused.delete(event.track);
+        break;
+      case "data":
+        if (event.ended) this.#topics.end();
+        this.trouble = event.reason;
+        break;
+      case "layers":
+        void this.#send_layers(event.track, event.highest);
+        break;
+      case "hand": {
+        const person = this.participants.get(event.participant);
+        if (person) this.participants.set(person.participant, { ...person, hand: event.up });
+        break;
+      }
+      case "role": {
+        const person = this.participants.get(event.participant);
+        if (person) this.participants.set(person.participant, { ...person, role: event.role });
+        // What was taken back when I was made a listener is shown again.
+        if (event.participant === this.me && event.role !== "listener") {
+          if (this.trouble === "role_too_low") this.trouble = null;
+          void this.#publish_all().catch(() => {});
+        }
+        break;
+      }
+      case "locked":
+        this.locked = event.locked;
+        break;
+      case "lobby":
+        this.lobby = event.on;
+        break;
+      case "waiting":
+        this.waiting = event.waiting;
+        break;
+      case "admitted":
+        if (this.state.name === "waiting") void this.#again();
+        return;
+      case "closed":
+        // The room is opened on another node, and waits for us there.
+        if (event.reason === "moved") void this.#again();
+        else this.#end(event.reason);
+        return;
+    }
+    this.#changed();
+  }
+
+  /** Layers nobody watches are not made. */
+  async #send_layers(track: number, highest: number | null): Promise<void> {
+    if (this.mine("camera")?.track !== track) return;
+    await send_layers(this.#senders.camera?.sender, highest);
+  }
+
+  #end(reason: string): void {
+    if (this.state.name === "ended") return;
+    this.#cancel_patience();
+    for (const unwatch of this.#unwatch.splice(0)) unwatch();
+    this.#pc?.close();
+    this.#pc = null;
+    for (const track of this.local?.getTracks() ?? []) track.stop();
+    this.screen?.stop();
+    this.#set({ name: "ended", reason });
+  }
+
+  #set(state: CallState): void {
+    this.state = state;
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const changed of this.#watchers) changed();
+  }
+}
