@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::app::{TestApp, eventually};
 use crate::broadcaster::Stream;
+use crate::program::Program;
 
 /// A chunk with a whole header.
 fn chunk(chunk_stream: u8, kind: u8, length: u32, body: &[u8]) -> Vec<u8> {
@@ -121,4 +122,73 @@ async fn one_address_has_so_many_connections_and_no_more() {
         socket.read_exact(&mut version).await.ok().filter(|_| version == [3])
     })
     .await;
+}
+
+/// CPU time a process has used, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("a number")).sum()
+}
+
+/// Half a handshake and then nothing, half a handshake and then the end, a byte now and then, a whole one and then silence: each has kept
+/// a core of some server busy, or its connection for ever.
+#[actix_web::test]
+async fn those_who_dawdle_cost_nothing_and_are_shown_out_in_time() {
+    let data = tempfile::tempdir().expect("a directory");
+    let engine = Program::serve(data.path(), &[]);
+    let rtmp = engine.ready["rtmp"].as_str().expect("an address").to_owned();
+    let over = Duration::from_secs(3);
+    let used = async || {
+        let before = cpu_ticks(engine.pid());
+        tokio::time::sleep(over).await;
+        cpu_ticks(engine.pid()) - before
+    };
+    let idle = used().await;
+
+    let began = std::time::Instant::now();
+    let mut visits = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        let rtmp = rtmp.clone();
+        visits.spawn(async move {
+            let mut socket = TcpStream::connect(&rtmp).await.expect("a connection");
+            let _ = match n % 4 {
+                0 => socket.write_all(&handshake()[..700]).await,
+                1 => {
+                    let _ = socket.write_all(&handshake()[..700]).await;
+                    socket.shutdown().await
+                }
+                2 => socket.write_all(&handshake()).await,
+                _ => Ok(()),
+            };
+            let (mut read, mut write) = socket.into_split();
+            let trickle = async {
+                let mut bytes = handshake().into_iter();
+                while n % 4 == 3
+                    && let Some(byte) = bytes.next()
+                {
+                    if write.write_all(&[byte]).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                std::future::pending::<()>().await
+            };
+            let mut answer = Vec::new();
+            tokio::select! {
+                _ = read.read_to_end(&mut answer) => {}
+                () = trickle => {}
+            }
+            (n % 4, began.elapsed())
+        });
+    }
+    let during = used().await;
+    println!("{idle} hundredths of a second of CPU without them, {during} with sixty, in three seconds");
+    assert!(during <= idle + 60, "{during} against {idle}");
+    let closed = timeout(Duration::from_secs(30), visits.join_all()).await.expect("all are shown out");
+    for (kind, after) in closed {
+        // Five seconds for the handshake, ten until publishing; who ends it is not waited for.
+        let (least_s, most_s) = [(4, 15), (0, 8), (9, 25), (4, 15)][kind];
+        assert!((least_s..most_s).contains(&after.as_secs()), "{kind}: {after:?}");
+    }
 }

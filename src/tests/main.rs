@@ -44,6 +44,7 @@ mod live_rules;
 mod live_s3;
 mod live_store;
 mod live_thumbnails;
+mod live_tls;
 mod live_webhooks;
 mod live_whep;
 mod live_whip;

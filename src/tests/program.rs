@@ -229,7 +229,7 @@ fn config_check_prints_what_options_come_to_and_keeps_secrets() {
 }
 
 /// A certificate for this machine's own addresses, and the files it and its key are in.
-fn certificate(folder: &Path) -> (rcgen::CertifiedKey<rcgen::KeyPair>, PathBuf, PathBuf) {
+pub fn certificate(folder: &Path) -> (rcgen::CertifiedKey<rcgen::KeyPair>, PathBuf, PathBuf) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
         .expect("a certificate");
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
