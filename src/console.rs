@@ -113,7 +113,7 @@ fn page(request: &HttpRequest, name: &str) -> HttpResponse {
     ] {
         response.headers_mut().insert(name, header::HeaderValue::from_static(value));
     }
-    // A call may be on another node, and the page goes there.
+    // A call or a stream may be on another node, and the page goes there.
     let nodes = request.app_data::<web::Data<Engine>>().map(|engine| engine.chat.nodes()).unwrap_or_default();
     if let Some(policy) = policy_with(&nodes) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -126,11 +126,10 @@ fn policy_with(nodes: &[String]) -> Option<header::HeaderValue> {
     if nodes.is_empty() {
         return None;
     }
-    // `http://…` is `ws://…` there, and `https://…` is `wss://…`.
-    let sockets: String =
-        nodes.iter().filter_map(|url| Some(format!(" ws{}", url.strip_prefix("http")?))).collect();
-    let policy =
-        CONTENT_SECURITY_POLICY.replace("connect-src 'self'", &format!("connect-src 'self'{sockets}"));
+    // `http://…` is `ws://…` there, and `https://…` is `wss://…`; who watches over WebRTC asks over HTTP.
+    let doors: String =
+        nodes.iter().filter_map(|url| Some(format!(" {url} ws{}", url.strip_prefix("http")?))).collect();
+    let policy = CONTENT_SECURITY_POLICY.replace("connect-src 'self'", &format!("connect-src 'self'{doors}"));
     policy.parse().ok()
 }
 

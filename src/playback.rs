@@ -17,24 +17,19 @@
 //! Cache times are those of Apple's "Enabling Low-Latency HLS": six target durations for what was waited for, half of one for what
 //! was not.
 
+pub(crate) mod pieces;
 pub(crate) mod recorded;
 pub mod relay;
+mod source;
 pub mod token;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
 use nova_actors::id::StreamId;
-use nova_actors::live_stream::ladder::rung_of;
-use nova_actors::live_stream::{Broadcast, View};
+use nova_actors::live_stream::View;
 use nova_media::hls::reload::{self, Decision, Directives};
 use prometheus::IntGauge;
 use tokio::sync::{SemaphorePermit, watch};
@@ -45,11 +40,9 @@ use crate::error::{ApiError, Code, Problem};
 use crate::live::Live;
 use crate::live::thumbnails::Thumbnail;
 use crate::rest::{Context, Path};
-use relay::Source;
+use source::Source;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-/// Of init segments, segments and parts: they never change.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// The multivariant playlist changes with the rates that were measured, and with the broadcast.
 const BRIEFLY: &str = "public, max-age=1";
 /// Playlists of private streams are nobody else's.
@@ -59,7 +52,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether this path is one of the viewers' door: it has limits of its own, and is open to the pages of every origin.
 pub fn is_path(path: &str) -> bool {
-    path.starts_with("/live/") || path.starts_with("/recordings/") || relay::is_path(path)
+    path.starts_with("/live/") || path.starts_with("/recordings/") || relay::door::is_path(path)
 }
 
 /// Lets the pages of every origin play what is answered here; whoever may have the address may play it.
@@ -205,67 +198,6 @@ pub(crate) async fn playlist(
     Ok(response.body(body.clone()))
 }
 
-/// An init segment, a segment or a part. A part that is about to come is waited for.
-#[utoipa::path(
-    get, path = "/live/{stream_id}/{broadcast}/{epoch}/{file}", tag = "playback",
-    params(
-        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
-        ("broadcast" = String, Path, description = "As the multivariant playlist names it"),
-        ("epoch" = String, Path, description = "As the media playlist names it"),
-        ("file" = String, Path, description = "As the media playlist names it"),
-    ),
-    responses(
-        (status = 200, description = "Fragmented MP4", content_type = "video/mp4", body = Vec<u8>),
-        (status = 404, description = "`not_found`: it is not kept any more, or never was", body = Problem),
-        (status = 503, description = "`unavailable`: it did not come in three target durations; `overloaded`: too many wait", body = Problem),
-    )
-)]
-pub(crate) async fn piece(
-    engine: web::Data<Engine>,
-    path: Path<(String, String, String, String)>,
-) -> Result<HttpResponse, ApiError> {
-    let live = &engine.live;
-    let Path((stream, broadcast, epoch, file)) = &path;
-    let kind = File::parse(file).ok_or_else(gone)?.kind();
-    let pieces = match find(&engine, stream, Some(broadcast)).await? {
-        Source::Here(broadcast) => pieces(live, &broadcast, epoch, file).await?.1,
-        Source::There(relay) => {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            let named = !epoch.is_empty() && epoch.bytes().all(is_plain);
-            vec![engine.relays.file(&relay, named.then_some(epoch).ok_or_else(gone)?, file).await?]
-        }
-    };
-    let pieces = Pieces::new(pieces);
-    count(live, kind, pieces.left);
-    Ok(HttpResponse::Ok()
-        .content_type("video/mp4")
-        .insert_header((header::CACHE_CONTROL, FOR_EVER))
-        .body(pieces))
-}
-
-/// What a file of a broadcast consists of, and what kind of file it is.
-async fn pieces(
-    live: &Live,
-    broadcast: &Arc<Broadcast>,
-    epoch: &str,
-    file: &str,
-) -> Result<(&'static str, Vec<Bytes>), ApiError> {
-    let file = File::parse(file).ok_or_else(gone)?;
-    let pieces = match file {
-        File::Init(number) => broadcast.init(epoch, number).map(|init| vec![init]),
-        File::Segment(msn) => broadcast.segment(epoch, msn),
-        File::Part(msn, part) => {
-            let there = broadcast.part(epoch, msn, part);
-            let part = match there {
-                None => hinted(live, broadcast, epoch, msn, part).await?,
-                there => there,
-            };
-            part.map(|part| vec![part])
-        }
-    };
-    Ok((file.kind(), pieces.ok_or_else(gone)?))
-}
-
 /// Where a stream is played from, when it is this broadcast of it.
 async fn find(engine: &Engine, stream: &str, name: Option<&str>) -> Result<Source, ApiError> {
     let stream: StreamId = stream.parse().map_err(|_| not_live())?;
@@ -298,57 +230,16 @@ fn admitted<'a>(
     let token = token::in_query(request.query_string());
     match token.filter(|token| engine.playback_tokens.opens(token, stream, engine.clock.now())) {
         Some(token) => Ok(Some(token)),
-        None => Err(ApiError::because(
-            Code::Forbidden,
-            "this stream is private: ask POST /v1/streams/{stream_id}/playback for a token",
-        )),
+        None => Err(needs_a_token()),
     }
 }
 
-/// What is on the air here, for somebody who may watch it: with a playback token, in the query or as bearer, or with the access token of
-/// somebody who may see the stream.
-pub(crate) async fn on_air(
-    engine: &Engine,
-    request: &HttpRequest,
-    stream: StreamId,
-) -> Result<Arc<Broadcast>, ApiError> {
-    let here = engine.live.broadcasts.of(stream);
-    let here = here.filter(|here| !here.has_ended() && here.views().borrow().is_some());
-    let kept = match &here {
-        Some(_) => None,
-        None => Some(engine.store.stream(stream, engine.clock.now()).await?.ok_or(Code::NotFound)?),
-    };
-    let is_private = match (&here, &kept) {
-        (Some(here), _) => here.is_private(),
-        (None, kept) => kept.as_ref().is_some_and(|kept| kept.is_private),
-    };
-    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = bearer.and_then(|value| value.split_once(' ').map(|(_, token)| token.trim()));
-    let tokens = token::in_query(request.query_string()).into_iter().chain(bearer);
-    let opens = |token: &str| engine.playback_tokens.opens(token, stream, engine.clock.now());
-    if is_private && !tokens.into_iter().any(opens) {
-        let forbidden = || {
-            ApiError::because(
-                Code::Forbidden,
-                "this stream is private: ask POST /v1/streams/{stream_id}/playback for a token",
-            )
-        };
-        let caller =
-            engine.identity.authenticate(bearer.ok_or_else(forbidden)?).await.map_err(|_| forbidden())?;
-        let owner = engine.store.stream(stream, engine.clock.now()).await?.map(|stream| stream.owner);
-        let may = owner == Some(caller.user) || engine.store.may_see_stream(stream, caller.user).await?;
-        if !may {
-            return Err(forbidden());
-        }
-    }
-    if let Some(here) = here {
-        return Ok(here);
-    }
-    if engine.relays.find(stream).await.is_ok() {
-        let words = "its publisher is on another node, which this one does not hand on over WebRTC; watch it over HLS";
-        return Err(ApiError::because(Code::Unavailable, words).retry_after(RETRY_AFTER));
-    }
-    Err(ApiError::because(Code::Conflict, "the stream is not live; try again").retry_after(RETRY_AFTER))
+/// What somebody is told who opens a private stream without a token.
+pub(crate) fn needs_a_token() -> ApiError {
+    ApiError::because(
+        Code::Forbidden,
+        "this stream is private: ask POST /v1/streams/{stream_id}/playback for a token",
+    )
 }
 
 /// A multivariant playlist whose playlists are asked for with the same token.
@@ -402,36 +293,6 @@ async fn listed(
         }
         tokio::select! {
             changed = timeout_at(deadline, views.changed()) => changed.map_err(|_| too_long())?.map_err(|_| not_live())?,
-            _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
-        }
-    }
-}
-
-/// A part that the playlist has promised; none when the segment ended without it.
-async fn hinted(
-    live: &Live,
-    broadcast: &Broadcast,
-    epoch: &str,
-    msn: u64,
-    part: u32,
-) -> Result<Option<Bytes>, ApiError> {
-    let mut waiting = None;
-    let rendition = rung_of(epoch).unwrap_or(relay::SOURCE);
-    let Some(mut views) = broadcast.views_of(rendition) else { return Ok(None) };
-    let deadline = Instant::now() + reload::patience(&broadcast.settings());
-    let mut leaving = live.leaving();
-    loop {
-        let edge = views.borrow_and_update().as_ref().map(|view| view.playlist.edge);
-        let there = broadcast.part(epoch, msn, part);
-        let next = edge.is_some_and(|edge| (edge.msn, edge.part) == (msn, part) && !edge.ended);
-        if there.is_some() || !next {
-            return Ok(there);
-        }
-        if waiting.is_none() {
-            waiting = Some(Waiting::begin(live)?);
-        }
-        tokio::select! {
-            changed = timeout_at(deadline, views.changed()) => changed.map_err(|_| too_long())?.map_err(|_| gone())?,
             _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
         }
     }
@@ -500,87 +361,9 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What a file's name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum File {
-    Init(u32),
-    Segment(u64),
-    Part(u64, u32),
-}
-
-impl File {
-    fn kind(self) -> &'static str {
-        match self {
-            File::Init(_) => "init",
-            File::Segment(_) => "segment",
-            File::Part(..) => "part",
-        }
-    }
-
-    fn parse(name: &str) -> Option<File> {
-        if let Some(number) = name.strip_prefix("init").and_then(|rest| rest.strip_suffix(".mp4")) {
-            return Some(File::Init(number.parse().ok()?));
-        }
-        let name = name.strip_suffix(".m4s")?;
-        match name.split_once('.') {
-            None => Some(File::Segment(name.parse().ok()?)),
-            Some((msn, part)) => Some(File::Part(msn.parse().ok()?, part.parse().ok()?)),
-        }
-    }
-}
-
-/// A body of several pieces that are shared with everybody who asks for the same.
-struct Pieces {
-    pieces: VecDeque<Bytes>,
-    left: usize,
-}
-
-impl Pieces {
-    fn new(pieces: Vec<Bytes>) -> Pieces {
-        Pieces { left: pieces.iter().map(Bytes::len).sum(), pieces: pieces.into() }
-    }
-}
-
-impl MessageBody for Pieces {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.left as u64)
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let next = self.pieces.pop_front();
-        self.left -= next.as_ref().map_or(0, Bytes::len);
-        Poll::Ready(next.map(Ok))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_and_nothing_else() {
-        assert_eq!(File::parse("init3.mp4"), Some(File::Init(3)));
-        assert_eq!(File::parse("17.m4s"), Some(File::Segment(17)));
-        assert_eq!(File::parse("17.4.m4s"), Some(File::Part(17, 4)));
-        for odd in [
-            "",
-            ".m4s",
-            "17",
-            "init.mp4",
-            "17..m4s",
-            "17.4.5.m4s",
-            "-1.m4s",
-            "99999999999999999999.m4s",
-            "../x",
-        ] {
-            assert_eq!(File::parse(odd), None, "{odd}");
-        }
-    }
 
     #[test]
     fn gzip_is_sent_to_those_who_take_it() {

@@ -48,6 +48,7 @@ mod sessions;
 mod socket;
 mod stories;
 mod stream_chat;
+pub(crate) mod stream_stats;
 pub(crate) mod streams;
 mod totp;
 mod users;
@@ -152,7 +153,7 @@ routes! {
     "/v1/streams": get streams::list, post streams::create;
     "/v1/streams/{stream_id}": get streams::read, patch streams::edit, delete streams::delete;
     "/v1/streams/{stream_id}/key": post streams::rotate_key;
-    "/v1/streams/{stream_id}/stats": get streams::stats;
+    "/v1/streams/{stream_id}/stats": get stream_stats::stats;
     "/v1/streams/{stream_id}/playback": post viewers::playback;
     "/v1/streams/{stream_id}/viewers": get viewers::list;
     "/v1/streams/{stream_id}/viewers/{user_id}": put viewers::put, delete viewers::remove;
@@ -165,7 +166,7 @@ routes! {
     "/live/{stream_id}/index.m3u8": get playback::index;
     "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
     "/live/{stream_id}/{broadcast}/{rendition}.m3u8": get playback::playlist;
-    "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::piece;
+    "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::pieces::piece;
     "/whep/{stream_id}": post whep::watch;
     "/whep/{stream_id}/{session}": patch whep::change, delete whep::end;
     "/whip/{stream_id}": post whip::publish;

@@ -10,11 +10,13 @@
 //! |---|---|
 //! | [`whep`] | watching: offers, trickle and restarts of ICE, the end |
 //! | [`whip`] | publishing: the same, and from packets to a broadcast |
+//! | [`door`] | what both doors have in common: answers, and the sessions behind them |
 //! | [`outlet`] | from a broadcast's frames to packets |
 //! | [`opus`] | AAC to Opus, by a child process |
 //!
 //! Viewers that were let in and never come, or go without a word, are known by the shard ([`Standing`]) and swept once a second.
 
+pub(crate) mod door;
 pub mod opus;
 pub mod outlet;
 pub mod whep;

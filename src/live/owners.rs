@@ -13,7 +13,7 @@ use crate::app::Engine;
 use crate::chat::encoded::Class;
 use crate::chat::wire::{self, Push};
 use crate::conversations::watch::Watching;
-use crate::rest::streams::{StreamStats, stats_of};
+use crate::rest::stream_stats::{StreamStats, stats_of};
 
 /// How often they are told.
 const TELL_EVERY: Duration = Duration::from_secs(2);

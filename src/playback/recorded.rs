@@ -18,7 +18,8 @@ use futures_util::StreamExt as _;
 use nova_actors::id::RecordingId;
 use nova_media::hls::Kept;
 
-use super::{BRIEFLY, FOR_EVER, FOR_ONE, PLAYLIST, RETRY_AFTER, admitted};
+use super::pieces::FOR_EVER;
+use super::{BRIEFLY, FOR_ONE, PLAYLIST, RETRY_AFTER, admitted};
 use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::objects::{Object, ObjectError, Span};

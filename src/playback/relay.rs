@@ -13,32 +13,33 @@
 //! When the publisher's node dies, or the publisher goes to another, viewers are told to try again in a second, and the relay looks where
 //! the stream is now.
 
+pub(super) mod door;
+mod told;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use nova_actors::id::{NodeId, StreamId};
+use nova_actors::live_stream::View;
 use nova_actors::live_stream::audience::Audience;
-use nova_actors::live_stream::{Broadcast, View};
-use nova_media::hls::{self, Edge, Snapshot};
-use serde::{Deserialize, Serialize};
+use nova_media::hls::{self, Edge};
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::{RETRY_AFTER, gone, not_live};
-use crate::app::Engine;
 use crate::error::{ApiError, Code};
 use crate::nodes::{self, Seal};
-use crate::rest::streams::StreamStats;
-use crate::rest::{Path, query};
+use crate::rest::stream_stats::StreamStats;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use told::{Ask, Told};
+
+pub use door::configure;
 
 /// Bytes of other nodes' files that are kept: the windows of some dozens of streams.
 const FILES_BYTES_MAX: u64 = 256 << 20;
@@ -48,8 +49,6 @@ const FILES_EXPECTED: usize = 10_000;
 const FILE_BYTES_MAX: usize = 64 << 20;
 /// A larger view is not taken: a playlist of hundreds of segments is a tenth of it.
 const VIEW_BYTES_MAX: usize = 4 << 20;
-/// How long the other node holds a request for a view that is not there yet.
-const HOLD: Duration = Duration::from_secs(5);
 /// How long a request between nodes may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// A stream nobody has watched here for so long is not relayed any more.
@@ -65,79 +64,6 @@ const NOT_LIVE_MAX: usize = 10_000;
 /// Streams of other nodes that are relayed at a time; more are answered 503.
 const RELAYS_MAX: usize = 10_000;
 
-/// Whether this path is between nodes.
-pub(super) fn is_path(path: &str) -> bool {
-    path.starts_with("/internal/live/")
-}
-
-/// The calls between nodes; no part of the API.
-pub fn configure(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/internal/live/{stream_id}").name("/internal/live/{stream_id}").get(view))
-        .service(
-            web::resource("/internal/live/{stream_id}/stats")
-                .name("/internal/live/{stream_id}/stats")
-                .get(stats),
-        )
-        .service(
-            web::resource("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
-                .name("/internal/live/{stream_id}/{broadcast}/{epoch}/{file}")
-                .get(file),
-        );
-}
-
-/// Where a viewer's stream is.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// Its publisher is here.
-    Here(Arc<Broadcast>),
-    /// Its publisher is on another node.
-    There(Arc<Relay>),
-}
-
-impl Source {
-    pub(super) fn stream(&self) -> StreamId {
-        match self {
-            Source::Here(broadcast) => broadcast.stream(),
-            Source::There(relay) => relay.stream,
-        }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Source::Here(broadcast) => broadcast.name(),
-            Source::There(relay) => &relay.name,
-        }
-    }
-
-    pub(super) fn is_private(&self) -> bool {
-        match self {
-            Source::Here(broadcast) => broadcast.is_private(),
-            Source::There(relay) => relay.is_private.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(super) fn settings(&self) -> hls::Settings {
-        match self {
-            Source::Here(broadcast) => broadcast.settings(),
-            Source::There(relay) => relay.settings,
-        }
-    }
-
-    pub(super) fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
-        match self {
-            Source::Here(broadcast) => broadcast.views(),
-            Source::There(relay) => relay.views.subscribe(),
-        }
-    }
-
-    pub(super) fn audience(&self) -> &Audience {
-        match self {
-            Source::Here(broadcast) => broadcast.audience(),
-            Source::There(relay) => &relay.audience,
-        }
-    }
-}
-
 /// The name of the source among renditions.
 pub(super) const SOURCE: &str = "source";
 /// Renditions of one stream that are relayed beside its source; ladders have fewer.
@@ -146,14 +72,14 @@ const RENDITIONS_MAX: usize = 8;
 /// A stream of another node, as viewers here see it.
 #[derive(Debug)]
 pub struct Relay {
-    stream: StreamId,
-    name: String,
-    settings: hls::Settings,
-    views: watch::Sender<Option<Arc<View>>>,
-    audience: Audience,
+    pub(super) stream: StreamId,
+    pub(super) name: String,
+    pub(super) settings: hls::Settings,
+    pub(super) views: watch::Sender<Option<Arc<View>>>,
+    pub(super) audience: Audience,
     /// When somebody last asked for it, in milliseconds since the relays began.
     wanted_ms: AtomicU64,
-    is_private: AtomicBool,
+    pub(super) is_private: AtomicBool,
     /// Where the other node is reached.
     url: Mutex<String>,
     /// Those of its renditions that are watched here, beside the source. Each is asked for on its own, and only the source's relay says
@@ -167,79 +93,6 @@ struct Rendition {
     name: String,
     views: watch::Sender<Option<Arc<View>>>,
     wanted_ms: AtomicU64,
-}
-
-/// A view on its way between nodes.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    broadcast: String,
-    part_target_ms: u32,
-    segment_target_ms: u32,
-    target_duration_s: u32,
-    segments_max: usize,
-    msn: u64,
-    part: u32,
-    ended: bool,
-    is_private: bool,
-    multivariant: String,
-    plain: String,
-    delta: String,
-}
-
-impl Told {
-    fn of(broadcast: &Broadcast, view: &View) -> Told {
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        let settings = broadcast.settings();
-        Told {
-            broadcast: broadcast.name().to_owned(),
-            part_target_ms: settings.part_target_ms,
-            segment_target_ms: settings.segment_target_ms,
-            target_duration_s: settings.target_duration_s,
-            segments_max: settings.segments_max,
-            msn: view.playlist.edge.msn,
-            part: view.playlist.edge.part,
-            ended: view.playlist.edge.ended,
-            is_private: broadcast.is_private(),
-            multivariant: text(&view.multivariant),
-            plain: text(&view.playlist.plain),
-            delta: text(&view.playlist.delta_plain),
-        }
-    }
-
-    fn settings(&self) -> hls::Settings {
-        hls::Settings {
-            part_target_ms: self.part_target_ms,
-            segment_target_ms: self.segment_target_ms,
-            target_duration_s: self.target_duration_s,
-            segments_max: self.segments_max,
-        }
-    }
-
-    fn view(self) -> View {
-        let edge = Edge { msn: self.msn, part: self.part, ended: self.ended };
-        View {
-            playlist: Snapshot::of(edge, self.plain, self.delta),
-            multivariant: self.multivariant.into(),
-            moved: false,
-        }
-    }
-}
-
-/// What a node asks of a view.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ask {
-    /// Who asks.
-    node: NodeId,
-    /// How many watch there.
-    viewers: u32,
-    /// The edge of the view it has; without it any view will do.
-    msn: Option<u64>,
-    part: Option<u32>,
-    ended: Option<bool>,
-    /// Of which rendition; without it the source.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rendition: Option<String>,
 }
 
 /// Where a relay is found, or being made.
@@ -424,6 +277,17 @@ impl Relays {
                 Err(error)
             }
         }
+    }
+
+    /// Where clients reach the node of a stream's publisher; none of a stream that is not on the air on another node.
+    pub(crate) async fn address(&self, stream: StreamId) -> Result<Option<String>, ApiError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let place = inner.store.stream_place(stream, now).await?;
+        let Some(place) = place.filter(|place| place.node != inner.node) else { return Ok(None) };
+        let addresses = inner.store.node_addresses(now).await?;
+        let url = addresses.into_iter().find(|(node, _)| *node == place.node).map(|(_, url)| url);
+        url.map(Some).ok_or_else(between_nodes)
     }
 
     /// How the broadcast of a stream goes, as the node of its publisher says.
@@ -616,102 +480,6 @@ async fn follow_rendition(inner: Arc<Inner>, relay: Arc<Relay>, rendition: Arc<R
             *view = Some(Arc::new(View { moved: true, ..View::clone(latest) }));
         }
     });
-}
-
-impl Ask {
-    /// For a view of a rendition after this edge. Nobody is counted by it.
-    fn rendition(node: NodeId, name: &str, edge: Option<Edge>) -> Ask {
-        Ask {
-            node,
-            viewers: 0,
-            msn: edge.map(|edge| edge.msn),
-            part: edge.map(|edge| edge.part),
-            ended: edge.map(|edge| edge.ended),
-            rendition: Some(name.to_owned()),
-        }
-    }
-}
-
-/// Gives another node the next view.
-async fn view(
-    request: HttpRequest,
-    engine: web::Data<Engine>,
-    path: Path<String>,
-) -> Result<HttpResponse, ApiError> {
-    signed(&request, &engine)?;
-    let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
-    let broadcast = engine.live.broadcasts.of(stream).ok_or_else(not_live)?;
-    let ask: Ask = query::parse(request.query_string())?;
-    if ask.rendition.is_none() {
-        broadcast.audience().elsewhere(ask.node, ask.viewers, Instant::now());
-    }
-    let known = match (ask.msn, ask.part, ask.ended) {
-        (Some(msn), Some(part), Some(ended)) => Some(Edge { msn, part, ended }),
-        _ => None,
-    };
-    let mut views = broadcast.views_of(ask.rendition.as_deref().unwrap_or(SOURCE)).ok_or_else(not_live)?;
-    let mut leaving = engine.live.leaving();
-    let deadline = Instant::now() + HOLD;
-    loop {
-        let view = views.borrow_and_update().clone();
-        match view {
-            Some(view) if view.moved => return Err(not_live()),
-            Some(view) if Some(view.playlist.edge) != known => {
-                return Ok(HttpResponse::Ok()
-                    .insert_header((header::CACHE_CONTROL, "no-store"))
-                    .json(Told::of(&broadcast, &view)));
-            }
-            _ => {}
-        }
-        tokio::select! {
-            changed = timeout_at(deadline, views.changed()) => match changed {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(not_live()),
-                // The same again, so that the other node knows that we are here.
-                Err(_) => {
-                    let view = views.borrow().clone().ok_or_else(not_live)?;
-                    return Ok(HttpResponse::Ok().json(Told::of(&broadcast, &view)));
-                }
-            },
-            _ = leaving.wait_for(|leaving| *leaving) => return Err(Code::Draining.into()),
-        }
-    }
-}
-
-/// Tells another node how a broadcast goes.
-async fn stats(
-    request: HttpRequest,
-    engine: web::Data<Engine>,
-    path: Path<String>,
-) -> Result<HttpResponse, ApiError> {
-    signed(&request, &engine)?;
-    let stream: StreamId = path.0.parse().map_err(|_| not_live())?;
-    let stats = StreamStats::here(&engine, stream).ok_or_else(not_live)?;
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(stats))
-}
-
-/// Gives another node a file.
-async fn file(
-    request: HttpRequest,
-    engine: web::Data<Engine>,
-    path: Path<(String, String, String, String)>,
-) -> Result<HttpResponse, ApiError> {
-    signed(&request, &engine)?;
-    let stream: StreamId = path.0.0.parse().map_err(|_| gone())?;
-    let broadcast =
-        engine.live.broadcasts.of(stream).filter(|there| there.name() == path.0.1).ok_or_else(gone)?;
-    let pieces = super::pieces(&engine.live, &broadcast, &path.0.2, &path.0.3).await?.1;
-    Ok(HttpResponse::Ok().content_type("video/mp4").body(super::Pieces::new(pieces)))
-}
-
-fn signed(request: &HttpRequest, engine: &Engine) -> Result<(), ApiError> {
-    let header = request.headers().get(nodes::HEADER).and_then(|header| header.to_str().ok());
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    match header.is_some_and(|header| engine.seal.knows(header, target)) {
-        true => Ok(()),
-        // To everybody else there is nothing here.
-        false => Err(Code::NotFound.into()),
-    }
 }
 
 /// The stream is on its way from one node to another.

@@ -38,7 +38,7 @@ use crate::rest::limits::{self, Limits};
 use crate::rest::page::Cursors;
 use crate::rest::{client, compression, headers};
 use crate::telemetry::Metrics;
-use crate::wish::whep;
+use crate::wish::door;
 
 /// Longest path and query together.
 const TARGET_BYTES_MAX: usize = 8 << 10;
@@ -213,8 +213,8 @@ fn admit(
         }
     }
     bounds(request)?;
-    if whep::is_path(request.path()) && request.method() == actix_web::http::Method::OPTIONS {
-        return Ok(Some(whep::options()));
+    if door::is_path(request.path()) && request.method() == actix_web::http::Method::OPTIONS {
+        return Ok(Some(door::options()));
     }
     manner.cors.preflight(request.method(), request.headers()).transpose()
 }
@@ -245,8 +245,8 @@ fn finish(
     if playback::is_path(response.request().path()) {
         playback::open_to_all(response.headers_mut());
         manner.dress(context, Origin::None, response.headers_mut());
-    } else if whep::is_path(response.request().path()) {
-        whep::open_to_all(response.headers_mut());
+    } else if door::is_path(response.request().path()) {
+        door::open_to_all(response.headers_mut());
         manner.dress(context, Origin::None, response.headers_mut());
     } else {
         manner.dress(context, origin, response.headers_mut());

@@ -139,7 +139,7 @@ metrics! {
     rtc_unknown: IntCounter = "nova_rtc_unknown_total" [] "Datagrams from addresses nobody vouched for.";
     rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shard that nobody took in time.";
     whep_sessions: IntGauge = "nova_whep_sessions" [] "Viewers of streams over WebRTC who were let in, those who have not come yet included.";
-    whep_offers: IntCounterVec = "nova_whep_offers_total" ["outcome"] "Offers of viewers over WebRTC: answered, or the code of the refusal.";
+    whep_offers: IntCounterVec = "nova_whep_offers_total" ["outcome"] "Offers of viewers over WebRTC: answered, moved to the publisher's node, or the code of the refusal.";
     whip_sessions: IntGauge = "nova_whip_sessions" [] "Publishers of streams over WebRTC who were let in.";
     opus_children: IntGauge = "nova_opus_children" [] "Child processes that make AAC Opus for viewers over WebRTC.";
     opus_restarts: IntCounter = "nova_opus_restarts_total" [] "Such children that were started again.";

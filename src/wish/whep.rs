@@ -1,78 +1,32 @@
 //! `/whep/{stream_id}`: a stream is watched over WebRTC (draft-ietf-wish-whep; what it shares with WHIP is RFC 9725).
 
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use nova_actors::id::StreamId;
 use nova_actors::live_stream::Broadcast;
 use nova_media::codec::Configuration;
-use nova_media::peer::Credentials;
 use nova_media::rtp::payload::Codec;
-use nova_media::sdp::{Direction, Kind, Offer, SdpError};
-use std::sync::Arc;
-use std::time::Duration;
+use nova_media::sdp::{Direction, Kind, Offer};
 
-use super::Refusal;
+use super::door::{self, RETRY_AFTER, created, session_calls};
 use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
-use crate::playback;
+use crate::playback::{needs_a_token, token};
 use crate::rest::sdp::{self, Sdp, SdpFragment};
 use crate::rest::{Context, Path};
 
-/// When a viewer who came too early, or to a full house, may ask again.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
-
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> ApiError {
-        match refusal {
-            Refusal::Full => {
-                ApiError::because(Code::Overloaded, refusal.to_string()).retry_after(RETRY_AFTER)
-            }
-            Refusal::Sfu(error) => {
-                ApiError::because(Code::Conflict, error.to_string()).retry_after(RETRY_AFTER)
-            }
-        }
-    }
-}
-
-impl From<SdpError> for ApiError {
-    fn from(error: SdpError) -> ApiError {
-        let code = match error {
-            SdpError::TooLarge => Code::PayloadTooLarge,
-            _ => Code::MalformedRequest,
-        };
-        ApiError::because(code, error.to_string())
-    }
-}
-
-/// Whether this path is one of WHEP or WHIP.
-pub(crate) fn is_path(path: &str) -> bool {
-    path.starts_with("/whep/") || path.starts_with("/whip/")
-}
-
-/// Lets the pages of every origin watch and publish: whoever has the address, the token or the key may, and no cookie says who that is.
-pub(crate) fn open_to_all(headers: &mut HeaderMap) {
-    const EXPOSED: &str = "accept-patch, etag, link, location, retry-after, x-request-id";
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-    let policy = HeaderName::from_static("cross-origin-resource-policy");
-    headers.insert(policy, HeaderValue::from_static("cross-origin"));
-}
-
-/// The answer to `OPTIONS`, a page's preflight included.
-pub(crate) fn options() -> HttpResponse {
-    HttpResponse::NoContent()
-        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "POST, PATCH, DELETE"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-match"))
-        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "7200"))
-        .insert_header(("accept-post", sdp::SDP))
-        .finish()
-}
+/// How long the token is good for with which somebody is sent to another node: for the way there.
+const ON_THE_WAY: Duration = Duration::from_secs(60);
 
 /// Watch a stream over WebRTC.
 ///
 /// The offer receives H.264 and Opus (`a=recvonly`); the answer is final, and media flows as soon as the client has found its way. A
 /// private stream asks for a playback token, as `token` or as bearer, or for the access token of somebody who may watch. The session
-/// ends with `DELETE` to `Location`, with the stream, or when the client is silent for half a minute.
+/// ends with `DELETE` to `Location`, with the stream, or when the client is silent for half a minute. On another node than the
+/// publisher's the answer is 307 with the address there, which clients follow by themselves (RFC 9725 section 4.5).
 #[utoipa::path(
     post, path = "/whep/{stream_id}", tag = "playback", security((), ("bearer" = [])),
     request_body(content = String, content_type = "application/sdp", description = "An offer"),
@@ -82,6 +36,7 @@ pub(crate) fn options() -> HttpResponse {
     ),
     responses(
         (status = 201, description = "The answer; `Location` is the session, `ETag` its ICE session", content_type = "application/sdp", body = String),
+        (status = 307, description = "The publisher is on another node: the same request goes to `Location`"),
         (status = 400, description = "`malformed_request`: this is no offer that could be answered", body = Problem),
         (status = 403, description = "`forbidden`: the stream is private, and the token is missing, wrong or has expired", body = Problem),
         (status = 404, description = "`not_found`: there is no such stream", body = Problem),
@@ -89,7 +44,7 @@ pub(crate) fn options() -> HttpResponse {
         (status = 409, description = "`conflict`: the stream is not live; try again in `Retry-After` seconds", body = Problem),
         (status = 413, description = "`payload_too_large`", body = Problem),
         (status = 415, description = "`unsupported_media_type`: the body must be application/sdp", body = Problem),
-        (status = 503, description = "`overloaded`: too many watch over WebRTC; `unavailable`: the publisher is on another node", body = Problem),
+        (status = 503, description = "`overloaded`: too many watch over WebRTC; `unavailable`: the stream is on its way from one node to another", body = Problem),
     )
 )]
 pub(crate) async fn watch(
@@ -101,6 +56,7 @@ pub(crate) async fn watch(
 ) -> Result<HttpResponse, ApiError> {
     let answered = offered(&request, &engine, &context, &path.0, &body.0).await;
     let outcome = match &answered {
+        Ok(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => "moved",
         Ok(_) => "answered",
         Err(error) => error.code().as_str(),
     };
@@ -117,7 +73,15 @@ async fn offered(
 ) -> Result<HttpResponse, ApiError> {
     sdp::accepts(request, sdp::SDP)?;
     let stream: StreamId = stream.parse().map_err(|_| Code::NotFound)?;
-    let broadcast = playback::on_air(engine, request, stream).await?;
+    let broadcast = match on_air(engine, request, stream).await? {
+        OnAir::Here(broadcast) => broadcast,
+        OnAir::There(address) => {
+            return Ok(HttpResponse::TemporaryRedirect()
+                .insert_header((header::LOCATION, address))
+                .insert_header((header::CACHE_CONTROL, "no-store"))
+                .finish());
+        }
+    };
     let mut offer = Offer::read(offer)?;
     fits(&offer, &broadcast)?;
     for section in &mut offer.sections {
@@ -127,115 +91,53 @@ async fn offered(
     Ok(created("whep", stream, answered))
 }
 
-/// The answer to an offer.
-pub(super) fn created(door: &str, stream: StreamId, answered: super::Answered) -> HttpResponse {
-    HttpResponse::Created()
-        .content_type(sdp::SDP)
-        .insert_header((header::LOCATION, format!("/{door}/{stream}/{}", answered.name)))
-        .insert_header((header::ETAG, format!("\"{}\"", answered.tag)))
-        .insert_header(("accept-patch", sdp::FRAGMENT))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(answered.sdp)
+session_calls!("/whep/{stream_id}/{session}", "playback");
+
+/// Where a stream is watched over WebRTC.
+enum OnAir {
+    /// Its publisher is here.
+    Here(Arc<Broadcast>),
+    /// Its publisher is on another node, and this is its address there.
+    There(String),
 }
 
-/// Tell of another network, or of candidates.
-///
-/// With `If-Match: *` and other ICE credentials it is a restart of ICE, and the answer has ours; with the session's `ETag` it tells of
-/// candidates, of which a server with a public address needs none.
-#[utoipa::path(
-    patch, path = "/whep/{stream_id}/{session}", tag = "playback",
-    request_body(content = String, content_type = "application/trickle-ice-sdpfrag", description = "RFC 8840"),
-    params(
-        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
-        ("session" = String, Path, description = "As `Location` names it"),
-        ("If-Match" = String, Header, description = "The session's `ETag`, or `*` for a restart"),
-    ),
-    responses(
-        (status = 200, description = "ICE begins anew, with these credentials", content_type = "application/trickle-ice-sdpfrag", body = String),
-        (status = 204, description = "Heard"),
-        (status = 400, description = "`malformed_request`: a restart needs `a=ice-ufrag` and `a=ice-pwd`", body = Problem),
-        (status = 404, description = "`not_found`: there is no such session any more", body = Problem),
-        (status = 412, description = "`precondition_failed`: ICE has begun anew since", body = Problem),
-        (status = 415, description = "`unsupported_media_type`: the body must be application/trickle-ice-sdpfrag", body = Problem),
-        (status = 428, description = "`precondition_required`: there is no `If-Match`", body = Problem),
-    )
-)]
-pub(crate) async fn change(
-    request: HttpRequest,
-    engine: web::Data<Engine>,
-    path: Path<(String, String)>,
-    body: SdpFragment,
-) -> Result<HttpResponse, ApiError> {
-    changed(&request, &engine, &path.0, &body.0).await
-}
-
-/// The same for who watches and who publishes.
-pub(super) async fn changed(
-    request: &HttpRequest,
-    engine: &Engine,
-    (stream, name): &(String, String),
-    fragment: &str,
-) -> Result<HttpResponse, ApiError> {
-    let stream: StreamId = stream.parse().map_err(|_| Code::NotFound)?;
-    let session = engine.wish.session(stream, name).ok_or(Code::NotFound)?;
-    let matches = request.headers().get(header::IF_MATCH).and_then(|value| value.to_str().ok());
-    let matches = matches.ok_or(Code::PreconditionNeeded)?.trim();
-    if matches != "*" {
-        let same = matches.trim_matches('"') == session.tag;
-        return if same {
-            Ok(HttpResponse::NoContent().finish())
-        } else {
-            Err(Code::PreconditionFailed.into())
-        };
-    }
-    let value = |key: &str| fragment.lines().find_map(|line| line.trim_end().strip_prefix(key));
-    let (Some(ufrag), Some(password)) = (value("a=ice-ufrag:"), value("a=ice-pwd:")) else {
-        return Err(ApiError::because(
-            Code::MalformedRequest,
-            "a restart of ICE needs `a=ice-ufrag` and `a=ice-pwd`",
-        ));
+/// Where a stream is on the air, for somebody who may watch it: with a playback token, in the query or as bearer, or with the access
+/// token of somebody who may see the stream.
+async fn on_air(engine: &Engine, request: &HttpRequest, stream: StreamId) -> Result<OnAir, ApiError> {
+    let now = engine.clock.now();
+    let here = engine.live.broadcasts.of(stream);
+    let here = here.filter(|here| !here.has_ended() && here.views().borrow().is_some());
+    let is_private = match &here {
+        Some(here) => here.is_private(),
+        None => engine.store.stream(stream, now).await?.ok_or(Code::NotFound)?.is_private,
     };
-    if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&password.len()) {
-        return Err(SdpError::NoCredentials.into());
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| value.split_once(' ').map(|(_, token)| token.trim()));
+    let in_query = token::in_query(request.query_string());
+    let opens = |token: &str| engine.playback_tokens.opens(token, stream, now);
+    if is_private && !in_query.into_iter().chain(bearer).any(opens) {
+        let caller = engine.identity.authenticate(bearer.ok_or_else(needs_a_token)?).await;
+        let caller = caller.map_err(|_| needs_a_token())?;
+        let owner = engine.store.stream(stream, now).await?.map(|stream| stream.owner);
+        if owner != Some(caller.user) && !engine.store.may_see_stream(stream, caller.user).await? {
+            return Err(needs_a_token());
+        }
     }
-    let mut offer = session.offer;
-    offer.ice = Credentials { ufrag: ufrag.to_owned(), password: password.to_owned() };
-    let answered = engine.wish.restart(name, offer).await?;
-    Ok(HttpResponse::Ok()
-        .content_type(sdp::FRAGMENT)
-        .insert_header((header::ETAG, format!("\"{}\"", answered.tag)))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(fragment_of(&answered.sdp)))
-}
-
-/// Watch no more.
-#[utoipa::path(
-    delete, path = "/whep/{stream_id}/{session}", tag = "playback",
-    params(
-        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
-        ("session" = String, Path, description = "As `Location` names it"),
-    ),
-    responses(
-        (status = 200, description = "Ended"),
-        (status = 404, description = "`not_found`: there is no such session any more", body = Problem),
-    )
-)]
-pub(crate) async fn end(
-    engine: web::Data<Engine>,
-    path: Path<(String, String)>,
-) -> Result<HttpResponse, ApiError> {
-    ended(&engine, &path.0).await
-}
-
-/// The same for who watches and who publishes.
-pub(super) async fn ended(
-    engine: &Engine,
-    (stream, name): &(String, String),
-) -> Result<HttpResponse, ApiError> {
-    let stream: StreamId = stream.parse().map_err(|_| Code::NotFound)?;
-    engine.wish.session(stream, name).ok_or(Code::NotFound)?;
-    engine.wish.leave(name).await;
-    Ok(HttpResponse::Ok().finish())
+    if let Some(here) = here {
+        return Ok(OnAir::Here(here));
+    }
+    match engine.relays.address(stream).await? {
+        // A bearer is not sent on to another origin by browsers, so what it was good for goes with the address.
+        Some(url) if is_private => {
+            let token = engine.playback_tokens.make(stream, now + ON_THE_WAY);
+            Ok(OnAir::There(format!("{url}/whep/{stream}?token={token}")))
+        }
+        Some(url) => Ok(OnAir::There(format!("{url}/whep/{stream}"))),
+        None => {
+            Err(ApiError::because(Code::Conflict, "the stream is not live; try again")
+                .retry_after(RETRY_AFTER))
+        }
+    }
 }
 
 /// Whether a broadcast has what an offer receives.
@@ -273,40 +175,4 @@ fn fits(offer: &Offer, broadcast: &Arc<Broadcast>) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// What an answer says of ICE alone (RFC 8840 section 4.4).
-fn fragment_of(sdp: &str) -> String {
-    const SESSION: [&str; 2] = ["a=ice-lite", "a=group:BUNDLE"];
-    const MEDIA: [&str; 5] = ["a=mid:", "a=ice-", "a=candidate:", "a=end-of-candidates", "m="];
-    let mut fragment = String::new();
-    let mut sections = 0;
-    for line in sdp.lines() {
-        sections += usize::from(line.starts_with("m="));
-        let wanted: &[&str] = match sections {
-            0 => &SESSION,
-            // All m-lines are one bundle.
-            1 => &MEDIA,
-            _ => break,
-        };
-        if wanted.iter().any(|known| line.starts_with(known)) {
-            fragment.push_str(line);
-            fragment.push_str("\r\n");
-        }
-    }
-    fragment
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fragment_has_the_ice_of_the_first_m_line_and_nothing_else() {
-        let answer = "v=0\r\no=nova 1 1 IN IP4 127.0.0.1\r\na=group:BUNDLE 0 1\r\na=ice-lite\r\nm=audio 9 X 1\r\na=mid:0\r\n\
-            a=ice-ufrag:u\r\na=ice-pwd:p\r\na=setup:passive\r\na=candidate:1\r\na=end-of-candidates\r\nm=video 9 X 2\r\na=mid:1\r\n";
-        let expected = "a=group:BUNDLE 0 1\r\na=ice-lite\r\nm=audio 9 X 1\r\na=mid:0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\n\
-            a=candidate:1\r\na=end-of-candidates\r\n";
-        assert_eq!(fragment_of(answer), expected);
-    }
 }

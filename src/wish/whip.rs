@@ -20,7 +20,7 @@ use nova_media::sfu::{MemberId, SfuError, Source, Taken};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::whep::{changed, created, ended};
+use super::door::{self, created, session_calls};
 use super::{Answered, Inner, Refusal, Role, Session, Wish, name, ufrag};
 use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
@@ -92,51 +92,7 @@ pub(crate) async fn publish(
     Ok(created("whip", stream, answered))
 }
 
-/// Tell of another network, or of candidates, as who watches does.
-#[utoipa::path(
-    patch, path = "/whip/{stream_id}/{session}", tag = "streams",
-    request_body(content = String, content_type = "application/trickle-ice-sdpfrag", description = "RFC 8840"),
-    params(
-        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
-        ("session" = String, Path, description = "As `Location` names it"),
-        ("If-Match" = String, Header, description = "The session's `ETag`, or `*` for a restart"),
-    ),
-    responses(
-        (status = 200, description = "ICE begins anew, with these credentials", content_type = "application/trickle-ice-sdpfrag", body = String),
-        (status = 204, description = "Heard"),
-        (status = 400, description = "`malformed_request`: a restart needs `a=ice-ufrag` and `a=ice-pwd`", body = Problem),
-        (status = 404, description = "`not_found`: there is no such session any more", body = Problem),
-        (status = 412, description = "`precondition_failed`: ICE has begun anew since", body = Problem),
-        (status = 428, description = "`precondition_required`: there is no `If-Match`", body = Problem),
-    )
-)]
-pub(crate) async fn change(
-    request: HttpRequest,
-    engine: web::Data<Engine>,
-    path: Path<(String, String)>,
-    body: SdpFragment,
-) -> Result<HttpResponse, ApiError> {
-    changed(&request, &engine, &path.0, &body.0).await
-}
-
-/// Publish no more: the broadcast ends.
-#[utoipa::path(
-    delete, path = "/whip/{stream_id}/{session}", tag = "streams",
-    params(
-        ("stream_id" = String, Path, description = "TypeID `stream_…`"),
-        ("session" = String, Path, description = "As `Location` names it"),
-    ),
-    responses(
-        (status = 200, description = "Ended"),
-        (status = 404, description = "`not_found`: there is no such session any more", body = Problem),
-    )
-)]
-pub(crate) async fn end(
-    engine: web::Data<Engine>,
-    path: Path<(String, String)>,
-) -> Result<HttpResponse, ApiError> {
-    ended(&engine, &path.0).await
-}
+session_calls!("/whip/{stream_id}/{session}", "streams");
 
 /// The m-lines that send what is taken: one of pictures, one of sound. Of the offer is left what we choose of it: one codec, one layer.
 fn tracks(offer: &mut Offer) -> Result<Vec<(Source, String)>, ApiError> {
