@@ -11,6 +11,7 @@
 pub mod audience;
 pub mod broadcast;
 mod claims;
+mod gop;
 pub mod ladder;
 pub mod listener;
 mod protocol;

@@ -124,7 +124,7 @@ async fn attend(inner: Arc<Inner>, broadcast: Weak<Broadcast>, mut listener: Lis
                     held = attendance.climb(&mut listener, frame).await;
                 }
             }
-            Heard::Media(_) | Heard::Missed | Heard::Interrupted => {}
+            Heard::Gop(_) | Heard::Media(_) | Heard::Missed | Heard::Interrupted => {}
         }
     }
 }

@@ -67,6 +67,7 @@ pub(super) enum StreamOrder {
         member: MemberId,
         track: TrackKey,
         at_us: u64,
+        came: Instant,
         packets: Vec<Packet>,
     },
     Receive {
@@ -107,8 +108,8 @@ impl Attending {
                 }
             }
             // Of a feed that was closed meanwhile.
-            StreamOrder::Feed { member, track, at_us, packets } => {
-                let _ = sfu.feed(member, track, at_us, &packets, now, out);
+            StreamOrder::Feed { member, track, at_us, came, packets } => {
+                let _ = sfu.feed(member, track, at_us, came, &packets, now, out);
             }
             StreamOrder::Receive { member, tracks, sink, answer } => {
                 let published = tracks.into_iter().try_for_each(|(track, mid, source)| {
@@ -201,9 +202,16 @@ impl Media {
         self.ask(|answer| Order::Stream(StreamOrder::OpenFeed { room, tracks, answer })).await
     }
 
-    /// Packets of one picture or piece of sound, in order; `at_us` on the clock all tracks of the feed share.
-    pub async fn feed(&self, member: MemberId, track: TrackKey, at_us: u64, packets: Vec<Packet>) {
-        self.tell(Order::Stream(StreamOrder::Feed { member, track, at_us, packets })).await;
+    /// Packets of one picture or piece of sound, in order; `at_us` on the clock all tracks of the feed share. They came at `came`.
+    pub async fn feed(
+        &self,
+        member: MemberId,
+        track: TrackKey,
+        at_us: u64,
+        came: Instant,
+        packets: Vec<Packet>,
+    ) {
+        self.tell(Order::Stream(StreamOrder::Feed { member, track, at_us, came, packets })).await;
     }
 
     /// Takes what somebody who [attends](Media::attend) sends: their tracks with their m-lines, and where the packets go.

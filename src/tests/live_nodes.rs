@@ -14,13 +14,13 @@ use crate::live_ladder::{opened, rungs, variants};
 use crate::services::{self, Database};
 
 /// What two nodes have in common.
-struct Shared {
+pub struct Shared {
     database: Database,
     redis: nova::bus::redis::RedisConfig,
 }
 
 impl Shared {
-    async fn new() -> Shared {
+    pub async fn new() -> Shared {
         Shared { database: services::database().await, redis: services::redis().await }
     }
 
@@ -30,7 +30,7 @@ impl Shared {
         config.bus.redis_namespace.clone_from(&self.redis.namespace);
     }
 
-    async fn node(&self) -> TestApp {
+    pub async fn node(&self) -> TestApp {
         TestApp::start_with(|config| self.config(config)).await
     }
 }

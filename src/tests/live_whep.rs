@@ -9,6 +9,7 @@ use crate::accounts;
 use crate::app::{TestApp, eventually};
 use crate::broadcaster::{Encoder, Stream, made};
 use crate::browser::Browser;
+use crate::live_nodes::Shared;
 
 /// How long a browser, an encoder and an engine on the same busy cores may take for one step.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,7 +93,12 @@ pub async fn opens_the_client(browser: &Browser, app: &TestApp) {
 }
 
 pub async fn watches(browser: &Browser, address: &str) -> Value {
-    browser.run(&format!("window.watchStatus = null; window.watch({})", json!(address))).await;
+    // 0: the page's policy does not let it go where it is sent.
+    let script = format!(
+        "window.watchStatus = null; window.watch({}).catch(() => {{ window.watchStatus ??= 0 }})",
+        json!(address)
+    );
+    browser.run(&script).await;
     eventually("the offer is answered", async || {
         Some(browser.run("return window.watchStatus").await).filter(|status| !status.is_null())
     })
@@ -158,7 +164,7 @@ async fn becomes(app: &TestApp, metric: &str, value: f64) {
 
 #[actix_rt::test]
 async fn a_stream_is_seen_and_heard_within_a_second() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(|config| config.rtc.whep_sessions_max = 6).await;
     let stream = Stream::of(&app, "ann").await;
     let path = format!("/whep/{}", stream.id);
     let browser = Browser::start_with_devices().await;
@@ -198,6 +204,7 @@ async fn a_stream_is_seen_and_heard_within_a_second() {
         (asked.status(), &asked.headers()["access-control-allow-origin"] == "*"),
         (StatusCode::NO_CONTENT, true)
     );
+    assert_eq!(asked.headers()["accept-post"], "application/sdp");
 
     assert_eq!(watches(&browser, &path).await, 201);
     let first = sees_and_hears(&browser, Seen { pictures: 0, sound: 0.0 }).await;
@@ -248,6 +255,10 @@ async fn a_stream_is_seen_and_heard_within_a_second() {
         assert_eq!(answer.status(), StatusCode::CREATED);
         assert!(answer.headers()["location"].to_str().expect("text").starts_with(&path));
     }
+    // As many as may be, until they are.
+    let full = post(&app, &path, "application/sdp", offer.clone()).await;
+    assert_eq!(full.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(full.headers()["retry-after"], "2");
     becomes(&app, "nova_whep_sessions", 6.0).await;
     becomes(&app, "nova_whep_sessions", 1.0).await;
     let left = app.http.delete(app.at(&session)).send().await.expect("an answer");
@@ -304,8 +315,82 @@ async fn a_private_stream_is_for_those_who_may_watch_it() {
     let (_, playback) = accounts::post(&app, &ask, Some(&ann), json!({})).await;
     let token = playback["token"].as_str().expect("a token");
     for (bearer, query) in [("", format!("?token={token}")), (token, String::new()), (&*ann, String::new())] {
-        assert_eq!(with(bearer, &query).await.status(), StatusCode::CREATED, "{query}");
+        let answer = with(bearer, &query).await;
+        assert_eq!(answer.status(), StatusCode::CREATED, "{query}");
+        assert!(answer.headers().contains_key("etag") && answer.headers().contains_key("accept-patch"));
     }
     assert_eq!(watches(&browser, &format!("{path}?token={token}")).await, 201);
     sees_and_hears(&browser, Seen { pictures: 0, sound: 0.0 }).await;
+}
+
+/// The publisher's encoder makes a keyframe every twenty seconds: who waited for the next would wait for most of them.
+#[actix_rt::test]
+async fn the_first_viewer_sees_the_present_picture_and_not_the_next_keyframe() {
+    let app = TestApp::start().await;
+    let stream = Stream::of(&app, "ann").await;
+    let browser = Browser::start_with_devices().await;
+    opens_the_client(&browser, &app).await;
+    let source = made("rare-keyframes", "320x180", 60, &["-g", "600", "-keyint_min", "600"]);
+    let source = source.to_str().expect("a path in UTF-8");
+    let began = std::time::Instant::now();
+    let _encoder = Encoder::start(&["-re", "-i", source, "-c", "copy"], &stream.ingest(&app));
+    // A part with the keyframe is whole: it has passed.
+    stream.becomes(&app, "live").await;
+    assert_eq!(watches(&browser, &format!("/whep/{}", stream.id)).await, 201);
+    let first_ms = crate::services::eventually("a picture is seen", PATIENCE, async || {
+        browser.run("return window.first").await.as_f64()
+    })
+    .await;
+    let published_s = began.elapsed().as_secs_f64();
+    println!(
+        "the first viewer's first picture after {first_ms:.0} ms, {published_s:.1} s into a GOP of 20 s"
+    );
+    assert!(published_s < 19.0, "no other keyframe had come: {published_s}");
+    sees_and_hears(&browser, Seen { pictures: 0, sound: 0.0 }).await;
+}
+
+#[actix_rt::test]
+async fn who_asks_another_node_is_sent_to_that_of_the_publisher() {
+    let shared = Shared::new().await;
+    let (here, there) = (shared.node().await, shared.node().await);
+    let stream = Stream::of(&here, "ann").await;
+    let encoder = stream.publish(&here);
+    stream.becomes(&here, "live").await;
+    let path = format!("/whep/{}", stream.id);
+
+    // A page of the other node, whose policy knows the nodes there are.
+    let browser = Browser::start_with_devices().await;
+    crate::services::eventually("the page is sent on", PATIENCE, async || {
+        opens_the_client(&browser, &there).await;
+        (watches(&browser, &path).await == 201).then_some(())
+    })
+    .await;
+    sees_and_hears(&browser, Seen { pictures: 0, sound: 0.0 }).await;
+    assert_eq!(here.metric("nova_whep_sessions").await, Some(1.0));
+    assert_eq!(there.metric("nova_whep_sessions").await, Some(0.0));
+    assert!(there.metric("nova_whep_offers_total{outcome=\"moved\"}").await >= Some(1.0));
+    eventually("they count as a viewer", async || (stream.stats(&there).await["viewers"] == 1).then_some(()))
+        .await;
+
+    // Of a private stream only those are who may watch it, and what lets them in goes with the address.
+    let offer = browser.run("return window.offer").await.as_str().expect("an offer").to_owned();
+    let edit = format!("/v1/streams/{}", stream.id);
+    let private = Some(json!({ "visibility": "private" }));
+    let ann = stream.owner.token();
+    assert_eq!(accounts::ask(&here, Method::PATCH, &edit, Some(&ann), private).await.0, StatusCode::OK);
+    assert_eq!(post(&there, &path, "application/sdp", offer.clone()).await.status(), StatusCode::FORBIDDEN);
+    let request =
+        there.http.post(there.at(&path)).header("content-type", "application/sdp").bearer_auth(&ann);
+    let sent = request.body(offer.clone()).send().await.expect("an answer");
+    assert_eq!(sent.status(), StatusCode::TEMPORARY_REDIRECT);
+    let address = sent.headers()["location"].to_str().expect("text").to_owned();
+    assert!(address.starts_with(&format!("{}{path}?token=", here.url)), "{address}");
+    let request = there.http.post(&address).header("content-type", "application/sdp").body(offer.clone());
+    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::CREATED);
+
+    encoder.stop().await;
+    stream.becomes(&there, "ended").await;
+    let early = there.http.post(there.at(&path)).header("content-type", "application/sdp").bearer_auth(&ann);
+    let early = early.body(offer).send().await.expect("an answer");
+    assert_eq!(early.status(), StatusCode::CONFLICT);
 }

@@ -28,6 +28,7 @@ const CLIENT: &str = "
             body: window.published,
         });
         window.publishing = answer.headers.get('location');
+        window.publishingTag = answer.headers.get('etag');
         const sdp = await answer.text();
         if (answer.ok) await pc.setRemoteDescription({ type: 'answer', sdp });
         window.publishStatus = answer.status;
@@ -87,6 +88,25 @@ async fn what_a_browser_publishes_is_packaged_and_watched() {
     assert_eq!(with(key, "application/sdp", "v=0".to_owned()).await, StatusCode::BAD_REQUEST);
     let receiving = offer.replace("a=sendonly", "a=recvonly");
     assert_eq!(with(key, "application/sdp", receiving).await, StatusCode::NOT_ACCEPTABLE);
+
+    // What a publisher may ask for is told; its network changes as a viewer's does.
+    let asked = app.http.request(Method::OPTIONS, app.at(&path)).send().await.expect("an answer");
+    assert_eq!(
+        (asked.status(), &asked.headers()["accept-post"] == "application/sdp"),
+        (StatusCode::NO_CONTENT, true)
+    );
+    let session = browser.run("return window.publishing").await.as_str().expect("a session").to_owned();
+    let change = async |tag: Option<&str>, kind: &str| {
+        let request = app.http.patch(app.at(&session)).header("content-type", kind).body("a=candidate:1\r\n");
+        let request = tag.map_or(request.try_clone(), |tag| Some(request.header("if-match", tag)));
+        request.expect("a request").send().await.expect("an answer").status()
+    };
+    let fragment = "application/trickle-ice-sdpfrag";
+    let tag = browser.run("return window.publishingTag").await.as_str().expect("a tag").to_owned();
+    assert_eq!(change(Some(&tag), fragment).await, StatusCode::NO_CONTENT);
+    assert_eq!(change(Some("\"other\""), fragment).await, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(change(None, fragment).await, StatusCode::PRECONDITION_REQUIRED);
+    assert_eq!(change(Some(&tag), "application/sdp").await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 
     // The end is the end of the broadcast.
     let session = browser.run("return window.publishing").await.as_str().expect("a session").to_owned();

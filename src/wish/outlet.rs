@@ -144,7 +144,7 @@ impl Sound {
 impl Pump {
     async fn run(mut self) {
         while !self.broadcast.has_ended() {
-            let mut heard = self.broadcast.listen();
+            let mut heard = self.broadcast.listen_from_keyframe();
             self.pass_on(&mut heard).await;
             sleep(PAUSE).await;
         }
@@ -161,6 +161,7 @@ impl Pump {
                             return;
                         }
                     }
+                    Some(Heard::Gop(frames)) => self.take_earlier(&frames).await,
                     Some(Heard::Media(media)) => self.take(media).await,
                     // Viewers wait for the next keyframe, as after any loss; or for the next publisher.
                     Some(Heard::Missed | Heard::Interrupted) => {}
@@ -192,13 +193,24 @@ impl Pump {
                     _ => Sound::None,
                 };
             }
-            Coded::Frame(frame) if frame.track == Track::Video => self.show(&frame).await,
+            Coded::Frame(frame) if frame.track == Track::Video => self.show(&frame, Instant::now()).await,
             Coded::Frame(frame) => self.sound(frame).await,
             Coded::Discontinuity { .. } | Coded::Unsupported { .. } => {}
         }
     }
 
-    async fn show(&mut self, frame: &Frame) {
+    /// What was shown before anybody watched, as if somebody had: the first viewer begins where the others do.
+    async fn take_earlier(&mut self, frames: &[Frame]) {
+        let (now, Some(latest)) = (Instant::now(), frames.last()) else { return };
+        for frame in frames {
+            let ago_ms = u64::try_from(latest.dts.millis() - frame.dts.millis()).unwrap_or(0);
+            let at = now.checked_sub(Duration::from_millis(ago_ms)).unwrap_or(now);
+            self.show(frame, at).await;
+        }
+    }
+
+    /// A picture, which came at `at`.
+    async fn show(&mut self, frame: &Frame, at: Instant) {
         let Some(Configuration::H264(configuration)) = self.video.as_deref() else { return };
         if self.shown.is_some_and(|shown| frame.pts < shown) {
             self.reorders = true;
@@ -214,7 +226,7 @@ impl Pump {
         if let Some(last) = packets.last_mut() {
             last.marker = true;
         }
-        self.feed(self.tracks[0], frame.pts, packets).await;
+        self.feed(self.tracks[0], frame.pts, at, packets).await;
     }
 
     async fn sound(&mut self, frame: Frame) {
@@ -270,14 +282,15 @@ impl Pump {
 
     async fn send_sound(&self, at: Timestamp, payload: Bytes) {
         let packet = Packet { payload, timestamp: at.ticks() as u32, marker: false };
-        self.feed(self.tracks[1], at, vec![packet]).await;
+        self.feed(self.tracks[1], at, Instant::now(), vec![packet]).await;
     }
 
-    async fn feed(&self, track: u64, at: Timestamp, packets: Vec<Packet>) {
-        let per_s = i128::from(at.timebase().ticks_per_second());
-        let at_us = u64::try_from(i128::from(at.ticks()) * 1_000_000 / per_s).unwrap_or(0);
+    /// Packets of one time of the stream, which came at `at`.
+    async fn feed(&self, track: u64, time: Timestamp, at: Instant, packets: Vec<Packet>) {
+        let per_s = i128::from(time.timebase().ticks_per_second());
+        let at_us = u64::try_from(i128::from(time.ticks()) * 1_000_000 / per_s).unwrap_or(0);
         if let Some(fed) = &self.fed {
-            self.media.feed(fed.member, track, at_us, packets).await;
+            self.media.feed(fed.member, track, at_us, at.into_std(), packets).await;
         }
     }
 }

@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     audience::Audience,
+    gop::Gop,
     ladder::{Ladder, rung_of},
     listener::{self, Ear, Heard, Listener},
     rates::Rates,
@@ -107,6 +108,7 @@ struct Desk {
     audio: Option<Arc<Configuration>>,
     tap: Option<Box<dyn Tap>>,
     ears: Vec<Ear>,
+    gop: Gop,
     next_msn: u64,
     ended: bool,
 }
@@ -136,6 +138,7 @@ impl Broadcast {
                 audio: None,
                 tap: None,
                 ears: Vec::new(),
+                gop: Gop::default(),
                 next_msn: standing.next_msn,
                 ended: false,
             }),
@@ -167,6 +170,16 @@ impl Broadcast {
     /// that decoding can begin with has to be waited for. Whoever listens does not make the publisher wait.
     #[must_use]
     pub fn listen(&self) -> Listener {
+        self.listen_from(false)
+    }
+
+    /// The same, with the pictures of the present group before it: nothing has to be waited for, unless the group is too long to be kept.
+    #[must_use]
+    pub fn listen_from_keyframe(&self) -> Listener {
+        self.listen_from(true)
+    }
+
+    fn listen_from(&self, keyframe: bool) -> Listener {
         let (ear, listener) = listener::pair();
         let mut desk = lock(&self.desk);
         if !desk.ended {
@@ -175,6 +188,9 @@ impl Broadcast {
                 if let Some(configuration) = configuration.clone() {
                     ear.tell(Heard::Media(Media::Configuration { track, configuration }));
                 }
+            }
+            if keyframe && !desk.gop.frames().is_empty() {
+                ear.tell(Heard::Gop(desk.gop.frames().to_vec()));
             }
             desk.ears.push(ear);
         }
@@ -272,6 +288,7 @@ impl Broadcast {
         self.shelve(&mut desk, cuts);
         desk.ended = true;
         desk.ears.clear();
+        desk.gop.clear();
         // Dropped without a word: whoever goes on with the broadcast goes on with what is kept of it.
         desk.tap = None;
         self.ladder.leave();
@@ -294,6 +311,7 @@ impl Broadcast {
         let cuts = desk.segmenter.interrupt();
         self.shelve(&mut desk, cuts);
         desk.session = session;
+        desk.gop.clear();
         desk.tell(&Heard::Began(session));
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).set_epoch(&session.to_string());
         self.ladder.hand(session);
@@ -320,6 +338,7 @@ impl Broadcast {
         if !desk.ears.is_empty() {
             desk.tell(&Heard::Media(media.clone()));
         }
+        desk.gop.push(media);
         let cuts = desk.segmenter.push(unix_ms, media);
         Ok(self.shelve(&mut desk, cuts))
     }
@@ -331,6 +350,7 @@ impl Broadcast {
         if desk.session == session && !desk.ended {
             let cuts = desk.segmenter.interrupt();
             self.shelve(&mut desk, cuts);
+            desk.gop.clear();
             desk.tell(&Heard::Interrupted);
         }
     }
@@ -356,6 +376,7 @@ impl Broadcast {
         self.shelve(&mut desk, cuts);
         desk.ended = true;
         desk.ears.clear();
+        desk.gop.clear();
         if let Some(mut tap) = desk.tap.take() {
             tap.end();
         }

@@ -28,6 +28,8 @@ const QUEUE_MAX: usize = FRAMES_MAX + 64;
 pub enum Heard {
     /// A publisher has the desk: what follows is its media, on a timeline of its own.
     Began(Session),
+    /// The pictures of the present group, for who asked for them: from its keyframe to the latest, which has just come.
+    Gop(Vec<Frame>),
     /// What was written.
     Media(Media),
     /// The listener was too slow, and frames were left out. The next picture is one that decoding can begin with.
@@ -114,7 +116,7 @@ impl Ear {
             }
             Heard::Media(Media::Configuration { track: Track::Video, .. }) => queue.has_video = true,
             Heard::Began(_) => (queue.has_video, queue.skipping) = (false, false),
-            Heard::Media(_) | Heard::Missed | Heard::Interrupted => {}
+            Heard::Gop(_) | Heard::Media(_) | Heard::Missed | Heard::Interrupted => {}
         }
         queue.over |= queue.waiting.len() >= QUEUE_MAX;
         if !queue.over {

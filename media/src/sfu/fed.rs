@@ -3,7 +3,8 @@
 //!
 //! Such a publisher cannot be asked for a keyframe, so who comes in the middle of a GOP is sent what it has missed of it: at a pace its
 //! path can take, with timestamps drawn together, so that it is decoded at once and not played late. Where the ring does not reach back
-//! to the keyframe any more the next one is waited for.
+//! to the keyframe any more the next one is waited for. So is it with who has lost the thread, as a browser has whose keys were not made yet
+//! when the first packets came: it asks for a keyframe, and is sent the present GOP once more.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,10 +25,14 @@ const CATCH_UP_PACKETS: usize = 40;
 /// By how much the time of what was missed is drawn together: a GOP of two seconds passes in a tenth of one.
 const SQUEEZE: u32 = 20;
 
+/// Who asks for a keyframe has begun anew at most so often: a browser asks several times for one.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// What is kept of a feed: nobody can ask it for a keyframe, so who comes is sent its present GOP from here. Four seconds at 4 Mbit/s.
 const KEPT_PACKETS: usize = 2_048;
-/// For how long: the longest GOP who comes in its middle need not wait through.
-const KEPT_FOR: Duration = Duration::from_secs(5);
+/// For how long: the longest GOP who comes in its middle need not wait through, and the longest that encoders make unless they are told
+/// otherwise.
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// A packet of a publisher within.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,12 +109,14 @@ impl Sfu {
     }
 
     /// Packets of one picture, or of one piece of sound, in order. `at_us` is their time on the stream's own clock, the same for all its
-    /// tracks, in microseconds.
+    /// tracks, in microseconds. They came at `came`, which is `now` unless they are what was kept of the time before somebody watched.
+    #[expect(clippy::too_many_arguments, reason = "two clocks of the packets, and ours")]
     pub fn feed(
         &mut self,
         id: MemberId,
         key: TrackKey,
         at_us: u64,
+        came: Instant,
         packets: &[Packet],
         now: Instant,
         out: &mut Out,
@@ -131,18 +138,18 @@ impl Sfu {
                 marker: packet.marker,
                 keyframe: codec.begins_keyframe(&packet.payload),
                 payload: packet.payload.clone(),
-                at: now,
+                at: came,
             };
             let is_new = fed.gop.get(&key).is_none_or(|(_, timestamp)| *timestamp != packet.timestamp);
             if kept.keyframe && is_new {
                 fed.gop.insert(key, (sequence, packet.timestamp));
             }
             let ntp = ((at_us / 1_000_000) << 32) | (((at_us % 1_000_000) << 32) / 1_000_000);
-            let shift = ntp_of(now.saturating_duration_since(epoch)).wrapping_sub(ntp);
+            let shift = ntp_of(came.saturating_duration_since(epoch)).wrapping_sub(ntp);
             member.ntp_shift.get_or_insert(shift);
             let Some(layer) = track.layers.first_mut() else { return Err(SfuError::Gone) };
-            layer.hear(&kept, None, now);
-            layer.report = Some((ntp, packet.timestamp, now));
+            layer.hear(&kept, None, came);
+            layer.report = Some((ntp, packet.timestamp, came));
             layer.ring.put(kept.clone());
             let subscribers = std::mem::take(&mut track.subscribers);
             let stream = StreamOf { track: key, layer: 0, repairs: false };
@@ -173,6 +180,23 @@ impl Sfu {
         }
     }
 
+    /// A viewer asks for a keyframe of a feed: it begins anew with the present GOP, where that is kept. `false` when the publisher is none
+    /// of ours, and can be asked.
+    pub(super) fn begin_anew(&mut self, to: u32, at: usize, from: u32, key: TrackKey, now: Instant) -> bool {
+        if self.members.get(from as usize).is_none_or(|member| member.fed.is_none()) {
+            return false;
+        }
+        if self.present_gop(from, key).is_some()
+            && let Some(slot) = self.members.get_mut(to as usize).and_then(|member| member.slots.get_mut(at))
+            && slot.catching_up.is_none()
+            && slot.joined_at.is_none_or(|at| now.saturating_duration_since(at) >= AGAIN_AFTER)
+        {
+            slot.rewriter.release();
+            slot.starving = true;
+        }
+        true
+    }
+
     fn bring_one_up_to_date(
         &mut self,
         from: u32,
@@ -190,6 +214,8 @@ impl Sfu {
             let Some((first, until)) = self.present_gop(from, key) else { return };
             catching_up = Some(CatchUp { next: first });
             self.set_catching_up(to, at, catching_up, Some(Squeeze { until }));
+            let slot = self.members.get_mut(to as usize).and_then(|member| member.slots.get_mut(at));
+            slot.into_iter().for_each(|slot| slot.joined_at = Some(now));
         }
         let Some(mut place) = catching_up else { return };
         let stream = StreamOf { track: key, layer: 0, repairs: false };

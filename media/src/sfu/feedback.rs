@@ -34,7 +34,7 @@ impl Sfu {
                 }
                 Rtcp::KeyframeRequest { ssrc } => {
                     self.counts.keyframes_wished += 1;
-                    self.want_keyframe(from, ssrc);
+                    self.want_keyframe(from, ssrc, now);
                 }
                 Rtcp::Feedback(feedback) => {
                     let Some(member) = self.members.get_mut(from as usize) else { return };
@@ -55,10 +55,14 @@ impl Sfu {
         }
     }
 
-    fn want_keyframe(&mut self, of: u32, ssrc: u32) {
+    fn want_keyframe(&mut self, of: u32, ssrc: u32, now: Instant) {
         let Some(member) = self.members.get(of as usize) else { return };
-        let Some(slot) = member.slots.iter().find(|slot| slot.ssrc == ssrc) else { return };
+        let found = member.slots.iter().enumerate().find(|(_, slot)| slot.ssrc == ssrc);
+        let Some((at, slot)) = found else { return };
         let (Some((publisher, key)), target) = (slot.bound, slot.target) else { return };
+        if self.begin_anew(of, at, publisher, key, now) {
+            return;
+        }
         let track = self.members.get_mut(publisher as usize).and_then(|member| member.track(key));
         if let Some(layer) = track.and_then(|track| track.layers.get_mut(target)) {
             layer.keyframe_wanted = true;

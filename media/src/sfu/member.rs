@@ -136,6 +136,8 @@ pub(super) struct Slot {
     pub(super) catching_up: Option<CatchUp>,
     /// When what came before is shown.
     pub(super) joined: Option<Squeeze>,
+    /// When it last began to be sent what came before.
+    pub(super) joined_at: Option<Instant>,
 }
 
 /// A layer of a track, as rewriters name it.
@@ -195,6 +197,7 @@ impl Member {
             starving: false,
             catching_up: None,
             joined: None,
+            joined_at: None,
         });
     }
 

@@ -438,9 +438,9 @@ fn who_comes_in_the_middle_of_a_gop_is_sent_what_it_has_so_far_and_then_what_is_
             };
             let mut out = Out::default();
             let packets = [packet(false), packet(true)];
-            call.sfu.feed(feed, 1, u64::from(at) * 33_333, &packets, call.now, &mut out).unwrap();
+            call.sfu.feed(feed, 1, u64::from(at) * 33_333, call.now, &packets, call.now, &mut out).unwrap();
             let sound = super::Packet { payload: vec![9].into(), timestamp: at * 1_600, marker: false };
-            call.sfu.feed(feed, 2, u64::from(at) * 33_333, &[sound], call.now, &mut out).unwrap();
+            call.sfu.feed(feed, 2, u64::from(at) * 33_333, call.now, &[sound], call.now, &mut out).unwrap();
             call.carry(out);
             call.now += Duration::from_millis(33);
         }
@@ -475,6 +475,50 @@ fn who_comes_in_the_middle_of_a_gop_is_sent_what_it_has_so_far_and_then_what_is_
     call.sfu.leave(call.people[viewer].id, call.now, &mut out);
     call.sfu.leave(feed, call.now, &mut out);
     assert_eq!(call.sfu.len(), (0, 0));
+}
+
+#[test]
+fn the_first_viewer_is_sent_the_present_gop_that_came_before_there_was_a_feed() {
+    use crate::rtp::payload::Codec;
+
+    let mut call = Call::new();
+    call.pass(5_000);
+    let feed = call.sfu.open_feed(ROOM, &[(1, Source::Camera, Codec::H264)], call.now).unwrap();
+    // Three seconds of pictures at once, each of which came when it was shown.
+    for at in 0..100_u32 {
+        let came = call.now - Duration::from_millis(33) * (99 - at);
+        let kind = if at == 10 { 0x65 } else { 0x41 };
+        let packet =
+            super::Packet { payload: vec![kind, at as u8].into(), timestamp: at * 3_000, marker: true };
+        let mut out = Out::default();
+        call.sfu.feed(feed, 1, u64::from(at) * 33_333, came, &[packet], call.now, &mut out).unwrap();
+        call.carry(out);
+    }
+    let viewer = call.join();
+    call.pass(200);
+    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    let order: Vec<u8> =
+        seen.iter().filter(|packet| packet.payload_type == 102).map(|packet| packet.payload[1]).collect();
+    assert_eq!(order, (10..100).collect::<Vec<u8>>(), "from the keyframe on, each once");
+    let last = seen.iter().rfind(|packet| packet.payload_type == 102).unwrap();
+    let (ssrc, sequence, timestamp) = (last.ssrc, last.sequence, last.timestamp);
+
+    // It could not read the first of them, and asks for a keyframe, again and again as browsers do: it is sent them once more.
+    call.people[viewer].rtp.clear();
+    call.pass(400);
+    for _ in 0..5 {
+        let mut compound = Vec::new();
+        rtcp::write_pli(&mut compound, 2, ssrc);
+        call.says_rtcp(viewer, &compound);
+        call.pass(50);
+    }
+    call.pass(100);
+    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    let again: Vec<_> = seen.iter().filter(|packet| packet.payload_type == 102).collect();
+    let order: Vec<u8> = again.iter().map(|packet| packet.payload[1]).collect();
+    assert_eq!(order, (10..100).collect::<Vec<u8>>(), "from the keyframe on, each once");
+    assert_eq!(again[0].sequence, sequence.wrapping_add(1));
+    assert!(again[0].timestamp.wrapping_sub(timestamp) < 0x8000_0000, "time goes forward");
 }
 
 #[test]

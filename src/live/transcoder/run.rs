@@ -200,7 +200,7 @@ impl Work<'_> {
                             return Ok(Some(Heard::Media(Media::Configuration { track: Track::Video, configuration })));
                         }
                     }
-                    Some(Heard::Media(_)) => {}
+                    Some(Heard::Gop(_) | Heard::Media(_)) => {}
                     Some(Heard::Missed) => {
                         self.missed = true;
                         self.run.metrics.transcoder_missed.inc();
