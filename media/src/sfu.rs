@@ -34,6 +34,7 @@ use slab::Slab;
 
 use crate::peer::{Credentials, Failure, Identity, Input, Peer, Transmit};
 use crate::rtp::ring::Kept;
+use crate::rtp::rtcp::SenderTime;
 use crate::sdp::{Answerer, Direction, Kind, Offer};
 use crate::stun::{self, Binding};
 use member::{Member, Track};
@@ -156,6 +157,8 @@ pub struct Taken {
     pub track: TrackKey,
     /// What.
     pub kept: Kept,
+    /// What the publisher told last of the time of this track.
+    pub told: Option<SenderTime>,
 }
 
 /// What is counted, since the shard began.

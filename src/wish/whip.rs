@@ -219,9 +219,10 @@ impl Reception {
             let now = tokio::select! {
                 taken = self.packets.recv() => {
                     // The shard has let go of the sink: they have left.
-                    let Some(Taken { track, kept, .. }) = taken else { break Departure::Dropped };
+                    let Some(Taken { track, kept, told, .. }) = taken else { break Departure::Dropped };
                     let track = if track == self.video { Track::Video } else { Track::Audio };
                     let now = Instant::now();
+                    told.into_iter().for_each(|time| intake.hear(track, time));
                     intake.push(track, kept, now, |one| media.push(one));
                     now
                 }
@@ -260,7 +261,7 @@ impl Reception {
         }
         self.inner.media.leave(self.member).await;
         let broadcast = Arc::clone(&publishing.grant.broadcast);
-        tracing::info!(stream = %broadcast.stream(), ?how, lost = intake.lost(), "a publisher over WebRTC left");
+        tracing::info!(stream = %broadcast.stream(), ?how, lost = intake.lost(), pictures_moved_ms = intake.moved_ms(), "a publisher over WebRTC left");
         publishing.end(report(&intake, Instant::now()), how).await;
     }
 }

@@ -9,6 +9,7 @@ use nova_media::codec::{nal_units, ogg};
 use nova_media::frame::{Media, Track};
 use nova_media::rtp::intake::Intake;
 use nova_media::rtp::ring::Kept;
+use nova_media::rtp::rtcp::SenderTime;
 
 fuzz_target!(|data: &[u8]| {
     let mut now = Instant::now();
@@ -29,6 +30,8 @@ fuzz_target!(|data: &[u8]| {
         now += Duration::from_millis(u64::from(what >> 3 & 3) * 150);
         let payload = Bytes::copy_from_slice(payload);
         let kept = Kept { sequence, timestamp, marker: what & 0x20 != 0, keyframe: false, payload: payload.clone(), at: now };
+        let told = SenderTime { ntp: payload.iter().take(8).fold(0, |ntp, byte| ntp << 8 | u64::from(*byte)), timestamp };
+        intake.hear(if what & 1 == 0 { Track::Audio } else { Track::Video }, told);
         match what >> 6 {
             0 | 1 => intake.push(Track::Video, kept, now, &mut check),
             2 => intake.push(Track::Audio, kept, now, &mut check),

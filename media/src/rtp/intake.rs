@@ -1,5 +1,8 @@
 //! From the packets of a publisher over WebRTC to [`Media`]: H.264 (RFC 6184) and Opus (RFC 7587), on a timeline of its own.
 //!
+//! When a packet was made is told by its arrival at first, and by the publisher's sender reports as soon as both tracks have theirs
+//! (`clock`): sound and picture that took ways of different length are together again.
+//!
 //! After a loss no picture is passed on before the next keyframe: a recording should not show what a decoder makes of half a GOP. Whoever
 //! drives this asks for one when [`Intake::wants_keyframe`].
 
@@ -8,9 +11,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::clock::{Lips, TrackClock};
 use super::h264::{Depacketizer, Picture};
 use super::reorder::{Next, Reorder};
 use super::ring::Kept;
+use super::rtcp::SenderTime;
 use crate::codec::{Configuration, h264, opus};
 use crate::frame::health::{Health, Meter};
 use crate::frame::timeline::{SampleClock, Timeline};
@@ -28,6 +33,7 @@ pub struct Intake {
     meter: Meter,
     video: Incoming,
     audio: Incoming,
+    lips: Lips,
     depacketizer: Depacketizer,
     configuration: Option<Arc<Configuration>>,
     audio_clock: Option<SampleClock>,
@@ -38,26 +44,15 @@ pub struct Intake {
 }
 
 /// One track, as it comes in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
     reorder: Reorder,
-    /// The first timestamp, and how many milliseconds after the beginning it came.
-    first: Option<(u32, u32)>,
-    /// The latest timestamp, widened from the first.
-    passed: i64,
-    last: u32,
+    clock: TrackClock,
 }
 
 impl Incoming {
-    /// When a packet was made, in milliseconds since the beginning; its track's clock has so many ticks a second.
-    fn at_ms(&mut self, timestamp: u32, ticks_per_ms: i64, since_ms: u32) -> u32 {
-        let (_, began) = *self.first.get_or_insert_with(|| {
-            self.last = timestamp;
-            (timestamp, since_ms)
-        });
-        self.passed += i64::from(timestamp.wrapping_sub(self.last).cast_signed());
-        self.last = timestamp;
-        began.wrapping_add((self.passed / ticks_per_ms) as u32)
+    fn new(ticks_per_ms: i64) -> Incoming {
+        Incoming { reorder: Reorder::default(), clock: TrackClock::new(ticks_per_ms) }
     }
 }
 
@@ -68,8 +63,9 @@ impl Intake {
             began: now,
             timeline: Timeline::new(),
             meter: Meter::new(),
-            video: Incoming::default(),
-            audio: Incoming::default(),
+            video: Incoming::new(90),
+            audio: Incoming::new(48),
+            lips: Lips::default(),
             depacketizer: Depacketizer::default(),
             configuration: None,
             audio_clock: None,
@@ -94,6 +90,19 @@ impl Intake {
         !self.sees
     }
 
+    /// The publisher told when it was by a track's clock. The same may be told again and again.
+    pub fn hear(&mut self, track: Track, time: SenderTime) {
+        match track {
+            Track::Video => self.video.clock.hear(time),
+            Track::Audio => self.audio.clock.hear(time),
+        }
+    }
+
+    /// By how much pictures are moved to where their sound is, in milliseconds: what arrival alone would have got wrong.
+    pub fn moved_ms(&self) -> i64 {
+        self.lips.moved_ms()
+    }
+
     /// A packet came.
     pub fn push(&mut self, track: Track, kept: Kept, now: Instant, give: impl FnMut(Media)) {
         match track {
@@ -108,7 +117,7 @@ impl Intake {
         while let Some(next) = self.audio.reorder.next(now) {
             // What is lost of the sound is a hole, which players hide.
             if let Next::Packet(kept) = next {
-                self.hear(kept, now, &mut give);
+                self.take_sound(kept, now, &mut give);
             }
         }
         while let Some(next) = self.video.reorder.next(now) {
@@ -136,7 +145,7 @@ impl Intake {
 
     fn see(&mut self, picture: Picture, now: Instant, give: &mut impl FnMut(Media)) {
         let since_ms = self.since_ms(now);
-        let at_ms = self.video.at_ms(picture.timestamp, 90, since_ms);
+        let at_ms = self.video.clock.at_ms(picture.timestamp, since_ms);
         if picture.keyframe {
             if let (Some(sps), Some(pps)) = h264::parameter_sets(&picture.payload, 4)
                 && let Ok(found) = h264::Configuration::from_parameter_sets(sps, pps)
@@ -153,7 +162,8 @@ impl Intake {
         if !self.sees {
             return;
         }
-        let stamp = self.timeline.stamp(Track::Video, at_ms);
+        self.lips.compare(&self.audio.clock, &self.video.clock);
+        let stamp = self.timeline.stamp(Track::Video, self.lips.place(at_ms));
         if let Some(jump_ms) = stamp.jump_ms {
             give(Media::Discontinuity { jump_ms });
         }
@@ -162,7 +172,7 @@ impl Intake {
         self.give_frame(Frame { track: Track::Video, dts: at, pts: at, keyframe, payload }, now, give);
     }
 
-    fn hear(&mut self, kept: Kept, now: Instant, give: &mut impl FnMut(Media)) {
+    fn take_sound(&mut self, kept: Kept, now: Instant, give: &mut impl FnMut(Media)) {
         let Some(samples) = opus::packet_samples(&kept.payload) else { return };
         if !self.heard {
             self.heard = true;
@@ -172,7 +182,7 @@ impl Intake {
             }
         }
         let since_ms = self.since_ms(now);
-        let at_ms = self.audio.at_ms(kept.timestamp, 48, since_ms);
+        let at_ms = self.audio.clock.at_ms(kept.timestamp, since_ms);
         let stamp = self.timeline.stamp(Track::Audio, at_ms);
         let clock = self.audio_clock.get_or_insert_with(|| SampleClock::new(Timebase::OPUS, stamp.dts_ms, 0));
         let (at, set_again) = clock.stamp(stamp.dts_ms, samples);
@@ -191,6 +201,8 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -219,9 +231,9 @@ mod tests {
             kept(8, 15_000, true, &[0x65, 2]),
         ];
         for (at, packet) in packets.into_iter().enumerate() {
-            let now = now + std::time::Duration::from_millis(500 * at as u64);
+            let now = now + Duration::from_millis(500 * at as u64);
             intake.push(Track::Video, packet, now, |media| pictures.push(media));
-            intake.poll(now + std::time::Duration::from_millis(499), |media| pictures.push(media));
+            intake.poll(now + Duration::from_millis(499), |media| pictures.push(media));
         }
         let frames: Vec<(bool, i64)> = pictures
             .iter()
@@ -237,17 +249,88 @@ mod tests {
         assert_eq!((intake.lost(), intake.wants_keyframe()), (1, false));
     }
 
+    /// A publisher whose pictures take `late_ms` longer to arrive than its sound: by how much the two are apart in what comes out, at each
+    /// picture. Reports say the truth from `told_from_ms` on.
+    fn apart_ms(late_ms: u64, told_from_ms: u64, lie_ms: i64) -> Vec<i64> {
+        let start = beginning();
+        let ntp = |ms: i64| {
+            (((3_000_000_000_000 + ms) as u64 / 1_000) << 32) | (((ms as u64 % 1_000) << 32) / 1_000)
+        };
+        let mut intake = Intake::new(start);
+        // Made at `ms` by the publisher's clock; the first of both at once.
+        let mut packets: Vec<(u64, Track, u64)> = (0..400).map(|n| (n * 20, Track::Audio, n)).collect();
+        packets.extend((0..240).map(|n| (n * 33 + late_ms, Track::Video, n)));
+        packets.sort_by_key(|(at_ms, ..)| *at_ms);
+        let mut given: Vec<Media> = Vec::new();
+        for (at_ms, track, n) in packets {
+            let now = start + Duration::from_millis(at_ms);
+            let (made_ms, rate, first) = match track {
+                Track::Audio => (n * 20, 48, 0xffff_f000_u32),
+                Track::Video => (n * 33, 90, 77),
+            };
+            let timestamp = first.wrapping_add((made_ms * rate) as u32);
+            let lie = if track == Track::Video { lie_ms } else { 0 };
+            if made_ms >= told_from_ms {
+                let told = SenderTime { ntp: ntp(made_ms as i64 + lie), timestamp };
+                intake.hear(track, told);
+            }
+            let payload: Vec<u8> = match track {
+                Track::Audio => vec![0x98, n as u8],
+                Track::Video if n % 30 == 0 => [SETS, &[0, 3, 0x65, 1, n as u8]].concat(),
+                Track::Video => vec![0x41, n as u8],
+            };
+            intake.push(track, kept(n as u16, timestamp, true, &payload), now, |media| given.push(media));
+        }
+        let frames = |track| {
+            given.iter().filter_map(move |media| match media {
+                Media::Frame(frame) if frame.track == track => Some(frame.dts.millis()),
+                _ => None,
+            })
+        };
+        let sound = frames(Track::Audio).next().unwrap();
+        let pictures: Vec<i64> = frames(Track::Video).collect();
+        assert_eq!(pictures.len(), 240);
+        assert!(pictures.windows(2).all(|pair| (30..=36).contains(&(pair[1] - pair[0]))), "{pictures:?}");
+        assert!(!given.iter().any(|media| matches!(media, Media::Discontinuity { .. })));
+        pictures.iter().enumerate().map(|(n, at)| at - sound - n as i64 * 33).collect()
+    }
+
+    #[test]
+    fn sound_and_picture_go_together_as_sender_reports_say_and_not_as_they_arrive() {
+        // As they arrive, pictures are as late as their way was longer.
+        let by_arrival = apart_ms(300, u64::MAX, 0);
+        assert!(by_arrival.iter().all(|apart| (298..=302).contains(apart)), "{by_arrival:?}");
+        // Told at once, they are right from the first picture on.
+        let told = apart_ms(300, 0, 0);
+        assert!(told.iter().all(|apart| apart.abs() <= 2), "{told:?}");
+        // Told after a second, they move there by little steps, and stay.
+        let late = apart_ms(300, 1_000, 0);
+        assert!((298..=302).contains(&late[20]), "{late:?}");
+        assert!(late[200..].iter().all(|apart| apart.abs() <= 2), "{late:?}");
+        // Pictures that are early, as those of an encoder without look-ahead beside a slow microphone are.
+        let early = apart_ms(0, 1_000, 200);
+        assert!(
+            early[20].abs() <= 2 && early[200..].iter().all(|apart| (198..=202).contains(apart)),
+            "{early:?}"
+        );
+        // A clock nobody can mean.
+        let absurd = apart_ms(100, 0, 3_600_000);
+        assert!(absurd.iter().all(|apart| (98..=102).contains(apart)), "{absurd:?}");
+    }
+
     proptest! {
         #[test]
         fn no_packets_end_in_a_panic(
             packets in prop::collection::vec(
                 (any::<bool>(), any::<u16>(), any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..30)), 0..60,
             ),
+            reports in prop::collection::vec((any::<u64>(), any::<u32>()), 60),
         ) {
             let now = beginning();
             let mut intake = Intake::new(now);
-            for (is_video, sequence, timestamp, marker, payload) in packets {
+            for ((is_video, sequence, timestamp, marker, payload), (ntp, told)) in packets.into_iter().zip(reports) {
                 let track = if is_video { Track::Video } else { Track::Audio };
+                intake.hear(track, SenderTime { ntp, timestamp: told });
                 intake.push(track, kept(sequence, timestamp, marker, &payload), now, |_| {});
             }
         }

@@ -28,6 +28,23 @@ impl From<Truncated> for Malformed {
     }
 }
 
+/// One instant on a publisher's clock, and by the timestamps of one of its tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderTime {
+    /// NTP time, 32 bits of seconds and 32 of their fraction.
+    pub ntp: u64,
+    /// The RTP timestamp of that time.
+    pub timestamp: u32,
+}
+
+impl SenderTime {
+    /// The publisher's clock in milliseconds.
+    pub fn millis(self) -> i64 {
+        let fraction = ((self.ntp & 0xffff_ffff) * 1_000) >> 32;
+        ((self.ntp >> 32) * 1_000 + fraction).cast_signed()
+    }
+}
+
 /// Whether a datagram that looks like RTP is RTCP (RFC 5761 section 4).
 pub fn is_rtcp(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|kind| (192..=223).contains(kind))

@@ -11,6 +11,7 @@ use crate::rtp::payload::{Codec, Vp8};
 use crate::rtp::reception::Stream;
 use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
+use crate::rtp::rtcp::SenderTime;
 use crate::sdp::{Direction, Extension, Section};
 
 /// A packet that is asked for again within this was asked for twice, not lost twice.
@@ -35,8 +36,10 @@ impl Sfu {
         let Some(member) = self.members.get_mut(from as usize) else { return };
         if let Some(arrived) = member.arrive(&packet, bytes, now) {
             if member.taps.contains(&arrived.stream.track) {
-                let (member, track, kept) = (member.id, arrived.stream.track, arrived.kept.clone());
-                out.taken.push(Taken { member, track, kept });
+                let StreamOf { track, layer, .. } = arrived.stream;
+                let report = member.track(track).and_then(|track| track.layers.get(layer)?.report);
+                let told = report.map(|(ntp, timestamp, _)| SenderTime { ntp, timestamp });
+                out.taken.push(Taken { member: member.id, track, kept: arrived.kept.clone(), told });
             }
             self.deliver(from, arrived, now, out);
         }
