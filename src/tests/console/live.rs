@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Visit;
-use crate::broadcaster::{Encoder, source};
+use crate::broadcaster::{Encoder, made, source};
 use crate::browser::Browser;
 use crate::live_ladder::{rungs, transcoder};
 use crate::services::eventually;
@@ -244,6 +244,120 @@ async fn a_viewer_chooses_the_quality_and_loses_nothing_when_its_transcoder_dies
     eventually("another transcoder runs", PATIENCE, async || transcoder("148").filter(|now| *now != child))
         .await;
     encoder.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is_not_to_be_had() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("At once").await;
+    browser.follow("I have kept it, on to the desk").await;
+    browser.follow("Watch it as viewers do").await;
+    let encoder = publishes(&address);
+    let plays_over = async |way: &str| {
+        let css = format!(".stage[data-state=playing][data-over={way}]");
+        eventually(&format!("it plays over {way}"), PATIENCE, async || browser.has(&css).await.then_some(()))
+            .await;
+        let latency = "return Number(document.querySelector('.stage').dataset.latency ?? 'NaN')";
+        eventually("the latency is told", PATIENCE, async || browser.run(latency).await.as_f64()).await
+    };
+    let over_hls = plays_over("hls").await;
+    browser.click("[aria-label='Lowest latency']").await;
+    let over_webrtc = plays_over("webrtc").await;
+    println!("{over_hls:.2} s behind over HLS, {over_webrtc:.3} s over WebRTC");
+    assert!(over_webrtc < over_hls, "{over_webrtc} {over_hls}");
+    let moves = async || {
+        let pictures = "return document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames";
+        let before = browser.run(pictures).await.as_u64().expect("a number");
+        eventually("pictures are shown", PATIENCE, async || {
+            browser.run(pictures).await.as_u64().filter(|now| *now > before + 60)
+        })
+        .await;
+    };
+    moves().await;
+    assert_eq!(visit.app.metric("nova_whep_sessions").await, Some(1.0));
+    assert_eq!(browser.run("return document.querySelector('video').muted").await, false);
+    browser.picture("watch-lowest-wide").await;
+    browser.narrow().await;
+    browser.picture("watch-lowest-narrow").await;
+
+    // What is paused goes on at the edge, and the sound is turned off and on as over HLS.
+    browser.click("[aria-label=Pause]").await;
+    browser.sees(".over", "Paused").await;
+    browser.click("[aria-label=Play]").await;
+    plays_over("webrtc").await;
+    browser.click("[aria-label=Mute]").await;
+    assert_eq!(browser.run("return document.querySelector('video').muted").await, true);
+
+    browser.click("[aria-label='Lowest latency']").await;
+    plays_over("hls").await;
+    moves().await;
+    eventually("they have left", PATIENCE, async || {
+        visit.app.metric("nova_whep_sessions").await.filter(|there| *there == 0.0)
+    })
+    .await;
+
+    // It is remembered; and where it cannot be had, that is said, and HLS goes on.
+    browser.click("[aria-label='Lowest latency']").await;
+    plays_over("webrtc").await;
+    encoder.stop().await;
+    browser.sees(".curtain", "The broadcast has ended").await;
+    let reordered = made("b-frames", "320x180", 30, &["-bf", "2"]);
+    let reordered = reordered.to_str().expect("a path in UTF-8");
+    let encoder = Encoder::start(&["-re", "-stream_loop", "-1", "-i", reordered, "-c", "copy"], &address);
+    let refused = eventually("the other broadcast is refused", PATIENCE, async || {
+        let text = browser.run("return document.querySelector('.refused')?.textContent ?? null").await;
+        text.as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(refused.contains("B-frames"), "{refused}");
+    plays_over("hls").await;
+    browser.picture("watch-lowest-refused-narrow").await;
+    browser.click(".refused button").await;
+    assert!(!browser.has(".refused").await);
+    encoder.stop().await;
+    // 404: whoever leaves a broadcast that has just ended is not there any more.
+    browser.is_clean(&[404, 406, 409]).await;
+}
+
+/// An encoder hangs, and its broadcaster starts another with the same key.
+#[actix_rt::test]
+async fn a_viewer_watches_on_when_another_encoder_takes_over() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("With a bad cable").await;
+    browser.follow("I have kept it, on to the desk").await;
+    browser.follow("Watch it as viewers do").await;
+    let first = publishes(&address);
+    let pictures = async || {
+        let script = "return document.querySelector('.stage[data-state=playing] video')
+            ?.getVideoPlaybackQuality().totalVideoFrames ?? 0";
+        browser.run(script).await.as_u64().unwrap_or_default()
+    };
+    eventually("it plays", PATIENCE, async || (pictures().await > 60).then_some(())).await;
+    first.freeze();
+    let since = std::time::Instant::now();
+    let _second = publishes(&address);
+    let at = "return document.querySelector('video').currentTime";
+    let before = browser.run(at).await.as_f64().expect("seconds");
+    // More than what lay in its buffer: it has passed the seam.
+    eventually("it plays on", PATIENCE, async || {
+        let state = browser.run("return document.querySelector('.stage')?.dataset.state ?? null").await;
+        assert_ne!(state, "failed");
+        browser.run(at).await.as_f64().filter(|now| *now > before + 8.0)
+    })
+    .await;
+    println!("eight seconds on, {:.1} s after its encoder hung", since.elapsed().as_secs_f64());
+    let index = browser.run("return performance.getEntriesByType('resource').map((one) => one.name).findLast((name) => name.includes('/source.m3u8'))").await;
+    let playlist =
+        visit.app.http.get(index.as_str().expect("an address").split('?').next().expect("it")).send().await;
+    let playlist = playlist.expect("an answer").text().await.expect("text");
+    let seams = playlist.matches("#EXT-X-DISCONTINUITY\n").count()
+        + playlist.matches("#EXT-X-DISCONTINUITY-SEQUENCE:1\n").count();
+    assert_eq!(seams, 1, "{playlist}");
+    browser.is_clean(&[]).await;
 }
 
 #[actix_rt::test]

@@ -1,46 +1,62 @@
-/** The picture with its few buttons: playing, sound, quality, the whole screen, and how far behind one is. */
+/** The picture with its few buttons: playing, sound, quality, the lowest latency, the whole screen, and how far behind one is. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "../../parts/icon";
 import { latency_words, quality_words } from "../../parts/live_words";
-import { Playback, type PlaybackView } from "../../parts/playback";
+import { Playback } from "../../parts/playback";
+import type { PlaybackView, Playing } from "../../parts/playing";
+import { WhepPlayback } from "../../parts/whep";
 
 interface PlayerProps {
   url: string;
+  /** Where the same is watched over WebRTC. */
+  whep: string;
   title: string;
   /** Told of every change; the page beside decides what it means for the stream. */
   on_view(view: PlaybackView): void;
 }
 
 const VOLUME = "nova.volume";
+const LOWEST = "nova.lowest_latency";
+const CAN_LOWEST = typeof RTCPeerConnection === "function";
 
 /** A live stream at its edge. It begins by itself. */
-export function LivePlayer({ url, title, on_view }: PlayerProps) {
+export function LivePlayer({ url, whep, title, on_view }: PlayerProps) {
   const video = useRef<HTMLVideoElement>(null);
   const stage = useRef<HTMLDivElement>(null);
-  const playback = useRef<Playback | null>(null);
+  const playback = useRef<Playing | null>(null);
   const [view, set_view] = useState<PlaybackView | null>(null);
   const [whole, set_whole] = useState(false);
+  /** Over WebRTC, if that is wanted and was not refused. */
+  const [lowest, set_lowest] = useState(CAN_LOWEST && kept(LOWEST) === "yes");
+  const [refused, set_refused] = useState<string | null>(null);
 
   useEffect(() => {
     const element = video.current;
     if (!element) return undefined;
     element.volume = kept_volume();
-    const mine = new Playback({
-      video: element,
-      url,
-      live: true,
-      changed: (now) => {
-        set_view(now);
-        on_view(now);
-      },
-    });
+    const changed = (now: PlaybackView) => {
+      set_view(now);
+      on_view(now);
+    };
+    const mine: Playing = lowest
+      ? new WhepPlayback({
+          video: element,
+          url: whep,
+          changed,
+          refused: (words) => {
+            set_refused(words);
+            set_lowest(false);
+          },
+        })
+      : new Playback({ video: element, url, live: true, changed });
+    changed(mine.view);
     playback.current = mine;
     return () => {
       playback.current = null;
       mine.destroy();
     };
-  }, [url]);
+  }, [url, lowest]);
   useEffect(() => {
     const look = () => set_whole(document.fullscreenElement === stage.current);
     document.addEventListener("fullscreenchange", look);
@@ -50,6 +66,11 @@ export function LivePlayer({ url, title, on_view }: PlayerProps) {
   const paused = view?.state === "paused";
   const muted = video.current?.muted ?? false;
   const toggle = () => (paused ? void playback.current?.play() : playback.current?.pause());
+  const hurry = () => {
+    set_refused(null);
+    keep(LOWEST, lowest ? "no" : "yes");
+    set_lowest(!lowest);
+  };
   const fill = async () => {
     if (document.fullscreenElement) await document.exitFullscreen();
     else if (stage.current?.requestFullscreen) await stage.current.requestFullscreen();
@@ -75,6 +96,7 @@ export function LivePlayer({ url, title, on_view }: PlayerProps) {
       tabIndex={0}
       onKeyDown={on_key}
       data-state={view?.state ?? "loading"}
+      data-over={lowest ? "webrtc" : "hls"}
       data-stalls={view?.stalls ?? 0}
       data-latency={view?.latency_s ?? undefined}
       data-clock-latency={view?.clock_latency_s ?? undefined}
@@ -84,6 +106,16 @@ export function LivePlayer({ url, title, on_view }: PlayerProps) {
         <p class="over" role="status">
           {view?.state !== "paused" && <span class="spinner" aria-hidden="true" />}
           {words}
+        </p>
+      )}
+      {refused && (
+        <p class="refused" role="status">
+          <span>
+            <strong>Not at the lowest latency.</strong> {refused}
+          </span>
+          <button type="button" class="quiet" aria-label="Close" title="Close" onClick={() => set_refused(null)}>
+            <Icon name="close" />
+          </button>
         </p>
       )}
       {view?.hushed && (
@@ -116,7 +148,7 @@ export function LivePlayer({ url, title, on_view }: PlayerProps) {
           onInput={(event) => {
             const volume = Number(event.currentTarget.value);
             if (video.current) video.current.volume = volume;
-            keep_volume(volume);
+            keep(VOLUME, String(volume));
             playback.current?.mute(volume === 0);
           }}
         />
@@ -125,6 +157,18 @@ export function LivePlayer({ url, title, on_view }: PlayerProps) {
           <span class="latency" title="How far what you see lies behind the live edge">
             {latency_words(view.latency_s)}
           </span>
+        )}
+        {CAN_LOWEST && (
+          <button
+            type="button"
+            class="quiet lowest"
+            aria-pressed={lowest}
+            aria-label="Lowest latency"
+            title={lowest ? "At the lowest latency (WebRTC). Turn it off for more steadiness and a choice of quality." : "Lowest latency: see it a moment after it happens (WebRTC)"}
+            onClick={hurry}
+          >
+            <Icon name="bolt" filled={lowest} />
+          </button>
         )}
         {view && view.qualities.length > 1 && (
           <select
@@ -165,18 +209,22 @@ function waiting_words(view: PlaybackView): string | null {
 }
 
 function kept_volume(): number {
+  const volume = Number(kept(VOLUME) ?? "1");
+  return volume >= 0 && volume <= 1 ? volume : 1;
+}
+
+function kept(name: string): string | null {
   try {
-    const kept = Number(localStorage.getItem(VOLUME) ?? "1");
-    return kept >= 0 && kept <= 1 ? kept : 1;
+    return localStorage.getItem(name);
   } catch {
-    return 1;
+    return null;
   }
 }
 
-function keep_volume(volume: number): void {
+function keep(name: string, value: string): void {
   try {
-    localStorage.setItem(VOLUME, String(volume));
+    localStorage.setItem(name, value);
   } catch {
-    // Closed to us: the next visit begins loud.
+    // Closed to us: the next visit begins as the first.
   }
 }

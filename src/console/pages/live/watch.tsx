@@ -4,8 +4,9 @@ import { useEffect, useState } from "preact/hooks";
 import { Problem, type Stream } from "../../client";
 import { Icon } from "../../parts/icon";
 import { state_words, viewer_words } from "../../parts/live_words";
-import type { PlaybackView } from "../../parts/playback";
+import type { PlaybackView } from "../../parts/playing";
 import { Page } from "../../parts/page";
+import { whep_url } from "../../parts/whep";
 import { Failed, Loading } from "../../parts/states";
 import { ago, words_of } from "../../parts/words";
 import { to } from "../../shell/router";
@@ -64,7 +65,7 @@ function Theatre({ stream }: { stream: Stream }) {
     <div class="page theatre">
       <div class="seats">
         {shown ? (
-          <LivePlayer url={playing.url} title={stream.title} on_view={set_view} key={playing.broadcast} />
+          <LivePlayer url={playing.url} whep={whep_url(own_origin(stream.playback_url))} title={stream.title} on_view={set_view} key={playing.broadcast} />
         ) : (
           <Curtain stream={stream} />
         )}
