@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::follows::Person;
-use super::page::Limit;
+use super::page::{Limit, another_list};
 use super::posts::find;
 use super::{Cursor, Json, List, Page, Path, Query, instant};
 use crate::app::Engine;
@@ -167,7 +167,7 @@ pub(super) async fn list(
     let after = match &page.after {
         Some(CommentsCursor(list, below, id)) if (*list, *below) == (post.id, parent) => Some(*id),
         Some(_) => {
-            return Err(ApiError::because(Code::InvalidCursor, "begin this list again without a cursor"));
+            return Err(another_list());
         }
         None => None,
     };

@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::page::Limit;
+use super::page::{Limit, another_list};
 use super::posts::PostBody;
 use super::{Cursor, Json, Manner, Page, PageQuery, Query, instant};
 use crate::app::Engine;
-use crate::error::{ApiError, Code, Problem};
+use crate::error::{ApiError, Problem};
 use crate::feeds::{self, Level, Place};
 use crate::identity::{Caller, Role};
 
@@ -178,7 +178,7 @@ pub(super) async fn home(
         engine.identity.require(&caller, Role::Admin).await?;
     }
     let place = match Page::<HomeCursor>::of(&request, cursor.as_deref(), limit)?.after {
-        Some(HomeCursor(reader, _)) if reader != caller.user => return Err(again()),
+        Some(HomeCursor(reader, _)) if reader != caller.user => return Err(another_list()),
         Some(HomeCursor(_, place)) => Some(place),
         None => None,
     };
@@ -186,11 +186,15 @@ pub(super) async fn home(
     let page = match (mode.unwrap_or(Mode::Latest), place) {
         // Who was given the newest in place of a ranked page goes on below it.
         (_, Some(Place::Below(post))) => engine.feeds.latest(caller.user, Some(post), count).await,
-        (_, Some(Place::In(snapshot, offset))) => {
-            engine.feeds.ranked(caller.user, Some((snapshot, offset)), count).await.ok_or_else(again)?
-        }
+        (_, Some(Place::In(snapshot, offset))) => engine
+            .feeds
+            .ranked(caller.user, Some((snapshot, offset)), count)
+            .await
+            .ok_or_else(another_list)?,
         (Mode::Latest, None) => engine.feeds.latest(caller.user, None, count).await,
-        (Mode::Ranked, None) => engine.feeds.ranked(caller.user, None, count).await.ok_or_else(again)?,
+        (Mode::Ranked, None) => {
+            engine.feeds.ranked(caller.user, None, count).await.ok_or_else(another_list)?
+        }
     };
     let explanation = if explain { Some(explanation(&engine, caller.user, &page).await) } else { None };
     let next_cursor = page.next.map(|place| HomeCursor(caller.user, place));
@@ -263,8 +267,4 @@ fn feed<C: Cursor>(
             explain,
         },
     })
-}
-
-fn again() -> ApiError {
-    ApiError::because(Code::InvalidCursor, "begin this list again without a cursor")
 }

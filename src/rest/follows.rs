@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::page::place;
 use super::users::person;
 use super::{Cursor, Json, List, PageQuery, Path, Query, instant};
 use crate::app::Engine;
@@ -205,14 +206,6 @@ pub(super) async fn following(
     let rows = engine.store.following(of, caller.user, after, page.rows()).await?;
     let key = |row: &Followed| FollowingCursor(of, row.since.unix_timestamp_nanos(), row.user);
     Ok(Json(page.answer(rows, key, Follow::from)))
-}
-
-/// The place a cursor names, in the list it was made for.
-fn place(of: UserId, list: UserId, at: i128, id: UserId) -> Result<(OffsetDateTime, UserId), ApiError> {
-    if of != list {
-        return Err(ApiError::because(Code::InvalidCursor, "begin this list again without a cursor"));
-    }
-    Ok((OffsetDateTime::from_unix_timestamp_nanos(at).map_err(ApiError::internal)?, id))
 }
 
 /// Somebody who is not the caller.

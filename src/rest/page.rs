@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{ApiError, Code};
@@ -58,19 +59,18 @@ impl Cursors {
 
     /// The key in a word made by [`Cursors::write`] for the same list, else `invalid_cursor`.
     pub fn read<C: Cursor>(&self, word: &str) -> Result<C, ApiError> {
-        let refused = || ApiError::because(Code::InvalidCursor, "begin this list again without a cursor");
         if word.len() > CURSOR_CHARS_MAX {
-            return Err(refused());
+            return Err(another_list());
         }
-        let bytes = URL_SAFE_NO_PAD.decode(word).map_err(|_| refused())?;
-        let split = bytes.len().checked_sub(TAG_BYTES).ok_or_else(refused)?;
-        let (signed, tag) = bytes.split_at_checked(split).ok_or_else(refused)?;
+        let bytes = URL_SAFE_NO_PAD.decode(word).map_err(|_| another_list())?;
+        let split = bytes.len().checked_sub(TAG_BYTES).ok_or_else(another_list)?;
+        let (signed, tag) = bytes.split_at_checked(split).ok_or_else(another_list)?;
         let expected = self.tag(C::LIST, signed);
         let same: bool =
             subtle::ConstantTimeEq::ct_eq(expected.as_ref().get(..TAG_BYTES).unwrap_or(&[]), tag).into();
         match (same, signed.split_first()) {
-            (true, Some((&VERSION, json))) => serde_json::from_slice(json).map_err(|_| refused()),
-            _ => Err(refused()),
+            (true, Some((&VERSION, json))) => serde_json::from_slice(json).map_err(|_| another_list()),
+            _ => Err(another_list()),
         }
     }
 
@@ -81,6 +81,19 @@ impl Cursors {
         context.update(signed);
         context.sign()
     }
+}
+
+/// The answer to a cursor that belongs to another list.
+pub fn another_list() -> ApiError {
+    ApiError::because(Code::InvalidCursor, "begin this list again without a cursor")
+}
+
+/// The place a cursor names in a list that is ordered by time, when it was made for `of` and not for another list of its kind.
+pub fn place<L: PartialEq, K>(of: L, list: L, at_ns: i128, key: K) -> Result<(OffsetDateTime, K), ApiError> {
+    if of != list {
+        return Err(another_list());
+    }
+    Ok((OffsetDateTime::from_unix_timestamp_nanos(at_ns).map_err(ApiError::internal)?, key))
 }
 
 /// The query parameters every list takes. A list with more of its own names these two among them.

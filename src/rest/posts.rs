@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::follows::Person;
+use super::page::another_list;
 use super::users::person;
 use super::{Cursor, ETag, Json, List, PageQuery, Path, Query, instant};
 use crate::app::Engine;
@@ -351,7 +352,7 @@ pub(super) async fn of_user(
     let author = person(&engine, &path.0).await?;
     let page = query.0.page::<AuthorCursor>(&request)?;
     if page.after.as_ref().is_some_and(|AuthorCursor(list, _)| *list != author) {
-        return Err(ApiError::because(Code::InvalidCursor, "begin this list again without a cursor"));
+        return Err(another_list());
     }
     let after = page.after.as_ref().map(|AuthorCursor(_, id)| *id);
     let ids = engine.store.posts_of(author, caller.user, after, page.rows()).await?;

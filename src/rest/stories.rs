@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::follows::Person;
+use super::page::{another_list, place};
 use super::users::person;
 use super::{Cursor, Json, List, PageQuery, Path, Query, instant};
 use crate::app::Engine;
@@ -177,7 +178,7 @@ pub(super) async fn followed(
 ) -> Result<Json<List<Telling>>, ApiError> {
     let page = query.0.page::<StoriesCursor>(&request)?;
     let after = match page.after {
-        Some(StoriesCursor(reader, _)) if reader != caller.user => return Err(again()),
+        Some(StoriesCursor(reader, _)) if reader != caller.user => return Err(another_list()),
         Some(StoriesCursor(_, story)) => Some(story),
         None => None,
     };
@@ -303,13 +304,8 @@ pub(super) async fn viewers(
 ) -> Result<Json<List<Viewer>>, ApiError> {
     let story = id(&path.0)?;
     let page = query.0.page::<ViewersCursor>(&request)?;
-    let after = match page.after {
-        Some(ViewersCursor(of, _, _)) if of != story => return Err(again()),
-        Some(ViewersCursor(_, at, user)) => {
-            Some((OffsetDateTime::from_unix_timestamp_nanos(at).map_err(ApiError::internal)?, user))
-        }
-        None => None,
-    };
+    let after =
+        page.after.as_ref().map(|ViewersCursor(of, at, user)| place(story, *of, *at, *user)).transpose()?;
     let now = engine.clock.now();
     let viewers = engine.store.story_viewers(story, caller.user, after, page.rows(), now).await?;
     let key =
@@ -319,8 +315,4 @@ pub(super) async fn viewers(
 
 fn id(text: &str) -> Result<StoryId, ApiError> {
     Ok(text.parse().map_err(|_| Code::NotFound)?)
-}
-
-fn again() -> ApiError {
-    ApiError::because(Code::InvalidCursor, "begin this list again without a cursor")
 }
