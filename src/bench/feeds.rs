@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `post` | 100 posts a second of well-known and unknown authors | time to the answer |
 //! | `like` | 100 likes a second | time to the answer |
+//! | `notified` | somebody likes a post, one after the other | until the author's notification is in `notification-events` |
 //! | `fresh` | somebody with a thousand followers posts on one node; one of them asks another node without pause | until the post is on the page |
 //! | `page` | 100 home pages of 20 posts a second; then as many as go | times; pages a second |
 //! | `insert` | as many posts as go | posts a second |
@@ -33,11 +34,13 @@ use super::BenchError;
 use super::installation::{Installation, Node};
 use super::measure::{Line, Processes, Times, load};
 use super::people::Device;
+use crate::events::{Event, Logged, Topic, id};
 use crate::feeds::HEAD_POSTS;
 use crate::feeds::features::{Features, NAMES};
 use crate::feeds::heads::Heads;
 use crate::feeds::model::Model;
 use crate::feeds::rank::Ranker;
+use crate::store::events::Cursor;
 use seed::{Seeded, Size, seed};
 use wire::Wire;
 
@@ -48,6 +51,8 @@ pub enum Scenario {
     Post,
     /// 100 likes a second.
     Like,
+    /// A like until its notification is told.
+    Notified,
     /// A post until it is on another node's page.
     Fresh,
     /// Home pages.
@@ -102,12 +107,13 @@ struct Place {
 impl FeedsBench {
     /// Measures, and prints what is seen. Whether all promises that count were kept.
     pub async fn run(&self) -> Result<bool, BenchError> {
-        const ALL: [Scenario; 7] = [
+        const ALL: [Scenario; 8] = [
             Scenario::Rank,
             Scenario::Cold,
             Scenario::Page,
             Scenario::Post,
             Scenario::Like,
+            Scenario::Notified,
             Scenario::Fresh,
             Scenario::Insert,
         ];
@@ -127,12 +133,7 @@ impl FeedsBench {
             };
             for line in lines {
                 is_good &= line.kept.unwrap_or(true) || !self.strict;
-                let text = match (self.markdown, line.promised.as_str()) {
-                    (true, _) => line.row(),
-                    (false, "") => format!("{}: {}", line.what, line.seen),
-                    (false, promised) => format!("{}: {}  (promised: {promised})", line.what, line.seen),
-                };
-                println(&text)?;
+                line.tell(self.markdown)?;
             }
         }
         if let Some(Place { installation, nodes, .. }) = place {
@@ -145,6 +146,7 @@ impl FeedsBench {
     async fn place(&self) -> Result<Place, BenchError> {
         let installation = Installation::start("bench").await?;
         let town = seed(installation.errand(), self.size).await?;
+        installation.settle().await.map_err(BenchError::because)?;
         println(&format!("{}, load {}", town.told, load()))?;
         let nodes = vec![
             installation.node("node-1", None, None, &[]).await?,
@@ -188,6 +190,7 @@ impl FeedsBench {
                     spread("insert", &times),
                 ])
             }
+            Scenario::Notified => notified(place).await,
             Scenario::Fresh => self.fresh(place).await,
             Scenario::Cold => cold(place).await,
             Scenario::Rank => Ok(rank()),
@@ -349,6 +352,58 @@ impl Ask {
     async fn send_unread(&self, wire: &mut Wire) -> Result<(), BenchError> {
         wire.ask(self.method, &self.path, &self.token, &self.body).await.map(drop)
     }
+}
+
+/// From the moment before a like is sent until it stands in the log that its author is to hear of it. Sockets and push come after that, and
+/// are another's to measure.
+async fn notified(place: &Place) -> Result<Vec<Line>, BenchError> {
+    const LIKES: usize = 300;
+    const LATE: Duration = Duration::from_secs(10);
+    let store = place.installation.errand().store();
+    let rows: Vec<(uuid::Uuid, uuid::Uuid)> =
+        sqlx::query_as("SELECT id, author FROM posts ORDER BY id LIMIT $1")
+            .bind(LIKES as i64)
+            .fetch_all(store.pool())
+            .await
+            .map_err(BenchError::because)?;
+    let mut wire = Wire::dial(place.door(0)?).await?;
+    let mut times = Vec::new();
+    for (nth, (post, author)) in rows.into_iter().enumerate() {
+        let Some(who) = place.town.people.iter().rev().skip(3 + nth).find(|who| who.user.as_uuid() != author)
+        else {
+            continue;
+        };
+        let part = Topic::Notification.part_of(author);
+        let heads = store.event_heads(&[Topic::Notification]).await.map_err(BenchError::because)?;
+        let head = heads.iter().find(|(_, of, _)| *of == part).map_or(0, |(.., head)| *head);
+        let mut cursor = Cursor { topic: Topic::Notification, part, place: head, failures: 0 };
+        let began = Instant::now();
+        let path = format!("/v1/posts/{}/like", PostId::from(post));
+        Ask::new("PUT", &path, Some(who), String::new()).send_unread(&mut wire).await?;
+        loop {
+            let (told, top) = store.events_read(&cursor, 100).await.map_err(BenchError::because)?;
+            let is_it = |event: &Logged| match event.event() {
+                Ok(Some(Event::NotificationCreated(notice))) => {
+                    id(&notice.recipient_id) == author && id(&notice.sender_id) == who.user.as_uuid()
+                }
+                _ => false,
+            };
+            if told.iter().any(is_it) {
+                break;
+            }
+            if !told.is_empty() {
+                cursor.place = top;
+            }
+            if began.elapsed() > LATE {
+                return Err(BenchError::because("an author's notification is not told after ten seconds"));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        times.push(micros(began.elapsed()));
+    }
+    let times = Times::new(times);
+    let what = "like until its author's notification is in the event log";
+    Ok(vec![within(what, &times, 0.99, 95.0), spread("notified", &times)])
 }
 
 /// What a node that has no heads yet costs.

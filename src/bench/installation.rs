@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -242,6 +242,13 @@ impl Installation {
     /// Its store and its identity, from this process.
     pub fn errand(&self) -> &Errand {
         self.errand.as_ref().expect("it is there until the end")
+    }
+
+    /// Has PostgreSQL write down what was put into it, so that this does not happen while something is measured.
+    pub async fn settle(&self) -> Result<(), sqlx::Error> {
+        let mut admin = self.postgres.admin_options().connect().await?;
+        sqlx::query("CHECKPOINT").execute(&mut admin).await?;
+        admin.close().await
     }
 
     /// Where its files are.

@@ -146,7 +146,10 @@ impl Line {
         let text = match (markdown, self.promised.as_str()) {
             (true, _) => self.row(),
             (false, "") => format!("{}: {}", self.what, self.seen),
-            (false, promised) => format!("{}: {}  (promised: {promised})", self.what, self.seen),
+            (false, promised) => {
+                let verdict = if self.kept == Some(false) { "missed" } else { "met" };
+                format!("{}: {}  (promised: {promised}; {verdict})", self.what, self.seen)
+            }
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{text}").and_then(|()| out.flush()).map_err(BenchError::because)

@@ -185,7 +185,6 @@ async fn write(
             .await?;
     }
     sqlx::query("VACUUM (ANALYZE) follows, posts, post_likes, counters, users").execute(&mut *beside).await?;
-    sqlx::query("CHECKPOINT").execute(&mut *beside).await?;
     let numbers = "SELECT (SELECT count(*) FROM follows), (SELECT count(*) FROM posts), (SELECT count(*) FROM post_likes),
                           (SELECT max(n) FROM counters WHERE what = 1)";
     sqlx::query_as(numbers).fetch_one(beside).await
