@@ -324,7 +324,7 @@ impl App {
             chat.clone(),
         ));
         tokio::spawn(crate::feeds::settings::keep_reading(feeds.clone()));
-        tokio::spawn(crate::feeds::tail::follow(feeds.clone()));
+        tokio::spawn(crate::feeds::tail::follow(feeds.clone(), node));
         let manner = Manner::new(&config, &secret, metrics.clone());
         let objects = Objects::open(&config.objects_place(), config.objects.objects_endpoint.as_deref())?;
         let keeping = keeping(&config);

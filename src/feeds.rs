@@ -201,6 +201,11 @@ impl Feeds {
         }
     }
 
+    /// How many of this node's readers have a post of `author` in their heads.
+    pub fn holding(&self, author: UserId, post: PostId) -> usize {
+        self.heads.holding(author, post)
+    }
+
     /// What `reader` follows has changed.
     pub fn forget(&self, reader: UserId) {
         self.heads.forget(reader);

@@ -18,9 +18,9 @@ pub struct Notice {
     pub event: Uuid,
     /// Who is to hear of it.
     pub recipient: UserId,
-    /// Who did it.
+    /// Who did it; the nil id when it was the engine.
     pub sender: UserId,
-    /// `like`, `comment`, `mention`, `follow`.
+    /// `like`, `comment`, `mention`, `follow`, `welcome`.
     pub kind: &'static str,
     /// What it is about, as a TypeID.
     pub subject: String,
@@ -86,6 +86,11 @@ fn notices(event: Uuid, what: &Event) -> Vec<Notice> {
             let who = UserId::from_uuid(id(&follow.follower_id)).to_string();
             tell(&follow.followee_id, &follow.follower_id, "follow", &who, None);
         }
+        // Nobody's doing: from the engine itself.
+        Event::UserRegistered(user) => {
+            let who = UserId::from_uuid(id(&user.user_id)).to_string();
+            tell(&user.user_id, &[], "welcome", &who, None);
+        }
         _ => {}
     }
     all
@@ -116,5 +121,7 @@ mod tests {
         assert_eq!(told(&comment(&[cy, ann, cy, bo], bo)), [(cy, "mention"), (ann, "mention")]);
         assert_eq!(told(&comment(&[], bo)), [(ann, "comment")]);
         assert_eq!(told(&comment(&[ann], ann)), []);
+        let registered = schema::UserRegistered { user_id: bytes(ann), ..Default::default() };
+        assert_eq!(told(&registered.into()), [(ann, "welcome")]);
     }
 }

@@ -156,6 +156,15 @@ impl Heads {
         new_in
     }
 
+    /// How many heads a post of `author` is in.
+    pub fn holding(&self, author: UserId, post: PostId) -> usize {
+        let inner = self.lock();
+        let holds = |reader: &&UserId| {
+            inner.heads.get(reader).is_some_and(|head| head.ids.binary_search(&post).is_ok())
+        };
+        inner.readers.get(&author).into_iter().flatten().filter(holds).count()
+    }
+
     /// What a reader follows has changed: the head is to be made anew, one being made is void.
     pub fn forget(&self, reader: UserId) {
         let mut inner = self.lock();

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nova_actors::id::UserId;
+use nova_actors::id::{NodeId, UserId};
 use tokio::time::{sleep, timeout};
 
 use super::Feeds;
-use crate::events::{Event, Logged, Topic, id, schema};
+use crate::events::{Event, Logged, Topic, derived, id, schema};
 use crate::store::StoreError;
 use crate::store::events::Cursor;
+use crate::store::feeds::FeedUpdate;
 
 /// How long it waits to be told of new events; those of other nodes are found then.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -27,13 +28,13 @@ const STUCK: time::Duration = time::Duration::seconds(3);
 type Places = HashMap<(i16, i16), i64>;
 
 /// Runs for as long as the node does.
-pub async fn follow(feeds: Arc<Feeds>) {
+pub async fn follow(feeds: Arc<Feeds>, node: NodeId) {
     let mut places: Option<Places> = None;
     loop {
         let logged = feeds.store.woken().logged.notified();
         tokio::pin!(logged);
         logged.as_mut().enable();
-        match read(&feeds, &mut places).await {
+        match read(&feeds, node, &mut places).await {
             Ok(()) => {
                 let _woken = timeout(LOOK_EVERY, logged).await;
             }
@@ -46,7 +47,7 @@ pub async fn follow(feeds: Arc<Feeds>) {
 }
 
 /// Reads the log to its end.
-async fn read(feeds: &Feeds, places: &mut Option<Places>) -> Result<(), StoreError> {
+async fn read(feeds: &Feeds, node: NodeId, places: &mut Option<Places>) -> Result<(), StoreError> {
     let at = feeds.clock.now();
     // What waits for its place for long says that nobody gives places: then heads may lack it.
     let is_moving = !feeds.store.is_outbox_stuck(at - STUCK).await?;
@@ -67,8 +68,12 @@ async fn read(feeds: &Feeds, places: &mut Option<Places>) -> Result<(), StoreErr
         while *place < top {
             let cursor = Cursor { topic, part, place: *place, failures: 0 };
             let (events, last) = feeds.store.events_read(&cursor, BATCH).await?;
-            events.iter().for_each(|event| hear(feeds, event));
+            let updates: Vec<_> = events.iter().filter_map(|event| hear(feeds, node, event)).collect();
             *place = last;
+            // What heads hold is theirs to know; that it could not be told stops nobody's feed.
+            if let Err(error) = feeds.store.tell_feed_updates(&updates, at).await {
+                tracing::debug!(%error, "what was put on feeds is not told");
+            }
         }
     }
     if is_moving {
@@ -77,22 +82,32 @@ async fn read(feeds: &Feeds, places: &mut Option<Places>) -> Result<(), StoreErr
     Ok(())
 }
 
-fn hear(feeds: &Feeds, event: &Logged) {
+/// What an event means for heads; what it was put on, if it was.
+fn hear(feeds: &Feeds, node: NodeId, event: &Logged) -> Option<FeedUpdate> {
     let private = i32::from(schema::Visibility::Private);
-    let reader = |bytes: &[u8]| feeds.forget(UserId::from_uuid(id(bytes)));
+    let posted = |author: &[u8], post: &[u8], visibility: i32| {
+        let (author, post) = (id(author).into(), id(post).into());
+        feeds.posted(author, post, visibility == private);
+        let readers = feeds.holding(author, post);
+        let told_as = derived(event.id.as_uuid(), node.as_uuid());
+        (readers > 0).then_some(FeedUpdate { told_as, post, author, version: event.version, readers })
+    };
+    let forget = |reader: &[u8]| {
+        feeds.forget(UserId::from_uuid(id(reader)));
+        None
+    };
     match event.event() {
-        Ok(Some(Event::PostCreated(post))) => {
-            feeds.posted(id(&post.author_id).into(), id(&post.post_id).into(), post.visibility == private);
-        }
+        Ok(Some(Event::PostCreated(post))) => posted(&post.author_id, &post.post_id, post.visibility),
         // It may have been private before.
-        Ok(Some(Event::PostUpdated(post))) => {
-            feeds.posted(id(&post.author_id).into(), id(&post.post_id).into(), post.visibility == private);
-        }
-        Ok(Some(Event::UserFollowed(follow))) => reader(&follow.follower_id),
-        Ok(Some(Event::UserUnfollowed(follow))) => reader(&follow.follower_id),
-        Ok(Some(Event::UserMuted(mute))) => reader(&mute.muter_id),
+        Ok(Some(Event::PostUpdated(post))) => posted(&post.author_id, &post.post_id, post.visibility),
+        Ok(Some(Event::UserFollowed(follow))) => forget(&follow.follower_id),
+        Ok(Some(Event::UserUnfollowed(follow))) => forget(&follow.follower_id),
+        Ok(Some(Event::UserMuted(mute))) => forget(&mute.muter_id),
         // What is deleted or blocked is left out when it would be shown.
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, kind = event.kind, "an event that cannot be read"),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, kind = event.kind, "an event that cannot be read");
+            None
+        }
     }
 }

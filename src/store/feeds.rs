@@ -1,17 +1,56 @@
 //! Feeds straight from PostgreSQL: the truth every cached head is compared with.
 
-use nova_actors::id::{PostId, UserId};
+use nova_actors::id::{EventId, PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::events::{Told, tell_as};
 use super::{Store, StoreError};
+use crate::events::{bytes, millis, schema};
 use crate::feeds::features::Features;
 use crate::feeds::ladder::Level;
 
 /// How long the order of a ranked feed is kept.
 const SNAPSHOT_KEPT: time::Duration = time::Duration::minutes(15);
 
+/// A post that is in heads of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedUpdate {
+    /// The id it is told under, the same when it is told again.
+    pub told_as: Uuid,
+    /// Which.
+    pub post: PostId,
+    /// Whose.
+    pub author: UserId,
+    /// The version of the post.
+    pub version: i64,
+    /// In how many heads it is.
+    pub readers: usize,
+}
+
 impl Store {
+    /// Tells `feed-updates` what is in the heads of a node.
+    pub async fn tell_feed_updates(&self, all: &[FeedUpdate], now: OffsetDateTime) -> Result<(), StoreError> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let told = |update: &FeedUpdate| {
+            let event = schema::FeedUpdated {
+                post_id: bytes(update.post),
+                author_id: bytes(update.author),
+                readers: update.readers as u64,
+                pulled: false,
+                at_ms: millis(now),
+            };
+            let told = Told { key: update.post.as_uuid(), version: update.version, event: event.into() };
+            (EventId::from_uuid(update.told_as), told)
+        };
+        let mut tx = self.pool().begin().await?;
+        tell_as(&mut tx, now, &all.iter().map(told).collect::<Vec<_>>()).await?;
+        self.commit(tx).await?;
+        Ok(())
+    }
+
     /// The newest posts of those `reader` follows and has not muted, and the reader's own, below `after`.
     ///
     /// Each of the followed is asked for as many posts as the page has, by the index of their posts: a page is exact, and costs one short

@@ -38,7 +38,7 @@ impl Store {
             let event = schema::NotificationCreated {
                 notification_id: bytes(NotificationId::from_uuid(known)),
                 recipient_id: bytes(notice.recipient),
-                sender_id: bytes(notice.sender),
+                sender_id: if notice.sender.as_uuid().is_nil() { Vec::new() } else { bytes(notice.sender) },
                 kind: notice.kind.to_owned(),
                 subject: notice.subject.clone(),
                 at_ms: millis(now),

@@ -277,7 +277,8 @@ async fn a_group_is_paused_drained_replayed_and_goes_on_past_poison() {
     for n in 0..30 {
         posts.push(ann.posts(&format!("post {n}")).await);
     }
-    let all = log(store).await.len();
+    let read_of = |all: &[Logged]| all.iter().filter(|event| reader.topics().contains(&event.topic)).count();
+    let all = read_of(&log(store).await);
     consumer::drain(store, metrics, &reader).await.unwrap();
     let behind = async || {
         let lag = store.event_lag().await.unwrap();
@@ -297,7 +298,7 @@ async fn a_group_is_paused_drained_replayed_and_goes_on_past_poison() {
     for n in 0..3 {
         ann.posts(&format!("later {n}")).await;
     }
-    let all = log(store).await;
+    let all = read_of(&log(store).await);
     let picky = Counting { poison: "PostDeleted", ..Counting::new("picky") };
     eventually("the poison is among the dead letters", async || {
         consumer::drain(store, metrics, &picky).await.unwrap();
@@ -306,7 +307,7 @@ async fn a_group_is_paused_drained_replayed_and_goes_on_past_poison() {
     .await;
     eventually("everything else is taken", async || {
         consumer::drain(store, metrics, &picky).await.unwrap();
-        (effects(store, "picky").await.len() == all.len() - 1).then_some(())
+        (effects(store, "picky").await.len() == all - 1).then_some(())
     })
     .await;
     let letters = store.dead_letters(Some("picky"), 10).await.unwrap();

@@ -185,8 +185,9 @@ async fn at_every_step_a_node_or_a_session_is_killed_and_nothing_is_lost_or_done
     let wanted = likers.len();
     let told = eventually("everybody's like is told to its author", async || {
         let all = log(&store).await;
-        let of = |kind: &str| all.iter().filter(|event| event.kind == kind).count();
-        (of("PostLiked") >= wanted && of("NotificationCreated") >= wanted).then_some(all)
+        let likes = all.iter().filter(|event| event.kind == "PostLiked").count();
+        let of_likes = |event: &&Logged| matches!(event.event(), Ok(Some(Event::NotificationCreated(notice))) if notice.kind == "like");
+        (likes >= wanted && all.iter().filter(of_likes).count() >= wanted).then_some(all)
     })
     .await;
     let mut by: HashMap<Uuid, usize> = HashMap::new();
@@ -194,7 +195,7 @@ async fn at_every_step_a_node_or_a_session_is_killed_and_nothing_is_lost_or_done
     for event in &told {
         match event.event() {
             Ok(Some(Event::PostLiked(like))) => *by.entry(id(&like.user_id)).or_default() += 1,
-            Ok(Some(Event::NotificationCreated(notice))) => {
+            Ok(Some(Event::NotificationCreated(notice))) if notice.kind == "like" => {
                 *by.entry(id(&notice.sender_id)).or_default() += 10
             }
             Ok(Some(Event::PostCreated(_) | Event::PostUpdated(_))) => versions.push(event.version),

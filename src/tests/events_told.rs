@@ -276,9 +276,9 @@ async fn who_is_to_hear_of_something_is_told_once() {
             });
         told.collect::<Vec<_>>()
     };
-    let told = crate::app::eventually("four notifications are told", async || {
+    let told = crate::app::eventually("seven notifications are told", async || {
         let told = heard().await;
-        (told.len() >= 4).then_some(told)
+        (told.len() >= 7).then_some(told)
     })
     .await;
     let uuid = |person: &social::Person<'_>| person.id().parse::<UserId>().unwrap().as_uuid();
@@ -289,6 +289,9 @@ async fn who_is_to_hear_of_something_is_told_once() {
         (uuid(&ann), uuid(&bo), "like"),
         (uuid(&bo), uuid(&ann), "mention"),
         (uuid(&bo), uuid(&cy), "mention"),
+        (uuid(&ann), Uuid::nil(), "welcome"),
+        (uuid(&bo), Uuid::nil(), "welcome"),
+        (uuid(&cy), Uuid::nil(), "welcome"),
     ];
     wanted.sort_unstable();
     assert_eq!(brief, wanted, "nobody hears of themself, of whom they muted, or of what they may not read");
@@ -297,9 +300,41 @@ async fn who_is_to_hear_of_something_is_told_once() {
     store.replay_group("notices", None, nova::store::events::ReplayFrom::Place(1)).await.unwrap();
     let again = crate::app::eventually("they are told again", async || {
         let told = heard().await;
-        (told.len() == 8).then_some(told)
+        (told.len() == 14).then_some(told)
     })
     .await;
     let ids: std::collections::BTreeSet<_> = again.iter().map(|(id, ..)| id.as_uuid()).collect();
-    assert_eq!(ids.len(), 4);
+    assert_eq!(ids.len(), 7);
+}
+
+#[actix_rt::test]
+async fn a_post_that_is_in_heads_is_told_with_how_many() {
+    let app = TestApp::start().await;
+    let (ann, bo, cy) = (
+        social::Person::new(&app, "ann").await,
+        social::Person::new(&app, "bobo").await,
+        social::Person::new(&app, "cyd").await,
+    );
+    for reader in [&bo, &cy] {
+        reader.puts("follow", &ann).await;
+    }
+    let unread = ann.posts("nobody has a head yet").await;
+    for reader in [&bo, &cy] {
+        assert_eq!(reader.home().await, ["nobody has a head yet"]);
+    }
+    let post = ann.posts("for two").await;
+    let store = beside(&app).await;
+    let told = crate::app::eventually("it is told", async || {
+        let all = log(&store).await;
+        let told = all.iter().filter_map(|event| match event.event() {
+            Ok(Some(Event::FeedUpdated(told))) => Some((event.key, id(&told.post_id), told.readers)),
+            _ => None,
+        });
+        Some(told.collect::<Vec<_>>()).filter(|told| !told.is_empty())
+    })
+    .await;
+    let uuid = |post: &str| post.parse::<nova_actors::id::PostId>().unwrap().as_uuid();
+    // What is put on nobody's is not told; a head that was made after a post had it from the beginning.
+    assert_eq!(told.last(), Some(&(uuid(&post), uuid(&post), 2)), "{told:?}");
+    assert!(told.iter().all(|(key, ..)| *key == uuid(&post) || *key == uuid(&unread)), "{told:?}");
 }

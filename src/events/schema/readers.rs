@@ -9,7 +9,7 @@ pub struct NotificationCreated {
     /// Recipient's id.
     #[prost(bytes = "vec", tag = "2")]
     pub recipient_id: Vec<u8>,
-    /// Sender's id.
+    /// Sender's id; empty when it comes from the engine.
     #[prost(bytes = "vec", tag = "3")]
     pub sender_id: Vec<u8>,
     /// Kind.
@@ -78,7 +78,7 @@ pub struct FeedUpdated {
     /// Author's id.
     #[prost(bytes = "vec", tag = "2")]
     pub author_id: Vec<u8>,
-    /// How many heads it was put on.
+    /// How many readers of a node have it in what they are shown next.
     #[prost(uint64, tag = "3")]
     pub readers: u64,
     /// The author is read, not pushed.
