@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nova::events::{Event, Topic, schema};
 use nova::feeds::experiments::Experiment;
 use nova::feeds::features::NAMES;
-use nova::feeds::training::{RankTrain, TrainError};
 use nova::identity::Role;
-use nova_actors::id::{EventId, PostId, UserId};
+use nova_actors::id::{PostId, UserId};
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -271,84 +269,4 @@ async fn whom_an_experiment_makes_a_difference_to_is_told_once() {
     eventually("the exposure is told", async || (exposures().await > 0).then_some(())).await;
     ranked(&bo).await;
     assert_eq!(exposures().await, 1, "once");
-}
-
-#[actix_rt::test]
-async fn a_model_is_learned_from_what_readers_did() {
-    let app = TestApp::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("home.json");
-    let train = async || {
-        let mut config = app.engine.config.clone();
-        config.bus.redis_url = None;
-        let config = Box::new(config);
-        let train = RankTrain { out: Some(out.clone()), name: None, impressions_max: 10_000, config };
-        train.run().await
-    };
-    assert!(matches!(train().await, Err(TrainError::TooFew { .. })));
-    // Readers were shown five posts each, of which the most liked was opened; it was the oldest.
-    let (ann, now) = (Person::new(&app, "ann").await, OffsetDateTime::now_utc());
-    let mut posts = Vec::new();
-    for n in 0..5 {
-        posts.push(ann.posts(&format!("post {n}")).await.parse::<PostId>().unwrap());
-    }
-    let mut beside = app.engine.store.connection().await.unwrap();
-    sqlx::query("UPDATE posts SET created_at = created_at - interval '2 days'")
-        .execute(&mut beside)
-        .await
-        .unwrap();
-    sqlx::query(
-        "INSERT INTO post_likes (post_id, user_id, created_at) SELECT $1, gen_random_uuid(), now() - interval '1 day' FROM generate_series(1, 9)",
-    )
-    .bind(posts[0].as_uuid())
-    .execute(&mut beside)
-    .await
-    .unwrap();
-    let mut place = 1_000_000_i64;
-    for visit in 0..120 {
-        let reader = UserId::generate();
-        let at = now - time::Duration::minutes(600 - visit);
-        let seen = posts.iter().map(|post| ("impression", *post)).chain([("open", posts[0])]);
-        for (position, (action, post)) in seen.enumerate() {
-            let at_ms = nova::events::millis(at) + position as i64;
-            let event = Event::from(schema::BehaviourObserved {
-                user_id: reader.as_uuid().as_bytes().to_vec(),
-                action: action.to_owned(),
-                post_id: post.as_uuid().as_bytes().to_vec(),
-                position: position as u32,
-                level: "newest".to_owned(),
-                model: "chronological".to_owned(),
-                at_ms,
-                dwell_ms: 0,
-            });
-            place += 1;
-            sqlx::query(
-                "INSERT INTO event_log (topic, part, place, logged_at, event_id, key, kind, schema_version, version, payload, at)
-                 VALUES ($1, 0, $2, now(), $3, $4, $5, 1, 0, $6, now())",
-            )
-            .bind(Topic::Analytics.number())
-            .bind(place)
-            .bind(EventId::generate().as_uuid())
-            .bind(reader.as_uuid())
-            .bind(event.kind())
-            .bind(event.encode())
-            .execute(&mut beside)
-            .await
-            .unwrap();
-        }
-    }
-    let said = train().await.expect("it is better than time");
-    assert!(said[0].contains("NDCG@20 1.0000 against"), "{said:?}");
-    let model =
-        nova::feeds::model::Model::read(&std::fs::read(&out).unwrap()).expect("what is written can be read");
-    assert!(model.name().starts_with("home-"));
-    // Without anything opened there is nothing to learn, and nothing is written.
-    std::fs::remove_file(&out).unwrap();
-    sqlx::query("DELETE FROM event_log WHERE kind = 'BehaviourObserved' AND position($1 IN payload) > 0 AND position('open'::bytea IN payload) > 0")
-        .bind(posts[0].as_uuid().as_bytes().to_vec())
-        .execute(&mut beside)
-        .await
-        .unwrap();
-    assert!(matches!(train().await, Err(TrainError::TooFew { visits: 0, .. })));
-    assert!(!out.exists());
 }

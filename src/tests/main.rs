@@ -55,6 +55,7 @@ mod postgres;
 mod program;
 mod proof;
 mod roles;
+mod rank_train;
 mod rooms;
 mod services;
 mod sessions;
