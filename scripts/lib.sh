@@ -142,3 +142,27 @@ free_port() {
     fi
   done
 }
+
+# pinned_python NAME PINS WHAT: prints a folder below target/ that has Python with the packages of the file PINS, and makes it when it is
+# missing. Versions are pinned and the folder is named after them, so another set of versions is another folder.
+pinned_python() {
+  local folder fresh
+  folder="target/python-$1-$(cksum <"$2" | cut -d' ' -f1)"
+  if [[ ! -e $folder/whole ]]; then
+    say "installing $3 into $folder"
+    [[ ${NOVA_NO_INSTALL:-} != 1 ]] || die "$3 is missing, and NOVA_NO_INSTALL=1 forbids installing"
+    mkdir -p target
+    fresh="$(mktemp -d "$folder.XXXXXX")"
+    # Programs in bin/ know their first address, so they are run through python, which does not.
+    if python3 -m venv "$fresh" && "$fresh/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$2" >&2; then
+      touch "$fresh/whole"
+    else
+      rm -rf "$fresh"
+      die "$3 could not be installed: python3-venv must be there, and the package index be reached"
+    fi
+    # What a half-finished installation left is never taken for a whole one; another run may have been first.
+    mv -T "$fresh" "$folder" 2>/dev/null || rm -rf "$fresh"
+    [[ -e $folder/whole ]] || die "$folder is in the way: take it away"
+  fi
+  printf '%s' "$folder"
+}

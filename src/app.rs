@@ -313,6 +313,10 @@ impl App {
             tokio::spawn(crate::events::consumer::keep_measuring(store.clone(), metrics.clone()));
             let notices = crate::events::notices::Notices(store.clone());
             tokio::spawn(crate::events::consumer::run(store.clone(), metrics.clone(), notices));
+            if let Some(settings) = config.kafka.settings() {
+                let kafka = crate::events::kafka::Kafka::new(settings, store.clone());
+                tokio::spawn(crate::events::consumer::run(store.clone(), metrics.clone(), kafka));
+            }
         }
         let (budgets, models) = (config.feeds.budgets(), config.feed_models());
         let feeds = Arc::new(Feeds::new(

@@ -5,6 +5,7 @@
 //! the file over the default. Bounds are checked while parsing, so a value that reaches the engine is usable.
 //! A key the engine does not know is refused with the nearest name it does know. Secrets print as `set`.
 
+mod kafka;
 mod reading;
 mod roles;
 mod values;
@@ -23,6 +24,7 @@ use crate::postgres::EmbeddedConfig;
 use crate::store::StoreConfig;
 use crate::webhooks;
 
+pub use kafka::KafkaConfig;
 pub use reading::{ConfigError, Setting, Source, option_names, parse};
 pub use roles::NodeRole;
 pub use values::Secret;
@@ -73,6 +75,10 @@ pub struct Config {
     /// Redis, between nodes.
     #[command(flatten)]
     pub bus: BusConfig,
+
+    /// Kafka, which is told what happens.
+    #[command(flatten)]
+    pub kafka: KafkaConfig,
 
     /// What is too large for PostgreSQL.
     #[command(flatten)]

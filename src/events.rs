@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`schema`] | the messages, as in `proto/` |
 //! | [`notices`] | a group: who is to be told of what others did |
+//! | [`kafka`] | a group: Apache Kafka is told everything, when it is configured |
 //! | [`sequencer`] | who gives places, and the days that are kept |
 //! | [`consumer`] | reading: batches, retries, dead letters, how far behind |
 //!
@@ -34,6 +35,7 @@
 //! Receipts are told in the same way ([`Event::ReceiptsMoved`]), in order for each member.
 
 pub mod consumer;
+pub mod kafka;
 pub mod notices;
 pub mod schema;
 pub mod sequencer;

@@ -131,6 +131,7 @@
 //! | `clap`, `toml` | flags, environment and file into one struct |
 //! | `tracing`, `tracing-subscriber`, `tracing-opentelemetry`, `opentelemetry*`, `reqwest` | logs and traces, and sending them |
 //! | `prometheus` | metrics |
+//! | `rskafka` | the wire to Kafka, for the bridge of the event log: pure Rust with seven small crates below it, kept by InfluxData, where `rdkafka` builds the C library with cmake |
 //! | `prost` | the bytes of events, as `proto/` describes them |
 //! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
 //! | `socket2` | how much the kernel holds for a socket that takes nothing |

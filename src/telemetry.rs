@@ -46,7 +46,7 @@ impl Telemetry {
     ///
     /// To be called once, by the program; tests run without it.
     pub fn start(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
-        let filter = EnvFilter::try_new(&config.log)?;
+        let filter = filter(&config.log)?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match config.log_format {
             LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -72,6 +72,16 @@ impl Telemetry {
             tracing::warn!(%error, "some traces were not delivered");
         }
     }
+}
+
+/// Which lines are written. What the client of Kafka says of every partition and every try is said by the bridge, once and in words; it is
+/// written when it is asked for by name.
+fn filter(log: &str) -> Result<EnvFilter, TelemetryError> {
+    let filter = EnvFilter::try_new(log)?;
+    Ok(match log.contains("rskafka") {
+        true => filter,
+        false => filter.add_directive("rskafka=off".parse()?),
+    })
 }
 
 /// Spans go out in batches from a thread of the exporter's own: a slow or dead collector costs the engine

@@ -32,6 +32,8 @@ pub enum EventsCommand {
     DeadLetters(DeadLetters),
     /// Give a group its dead letters once more: those it takes are gone, the others stay with the new reason.
     Retry(Retry),
+    /// Take away the cursors and the dead letters of a group that reads no more. One that runs begins anew, with all that is still kept.
+    Forget(Forget),
 }
 
 /// A command about all groups.
@@ -98,6 +100,16 @@ pub struct Retry {
     pub config: Box<Config>,
 }
 
+/// `nova admin events forget`.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// The group, as `groups` names it.
+    pub group: String,
+    /// The engine's configuration.
+    #[command(flatten)]
+    pub config: Box<Config>,
+}
+
 fn topic(name: &str) -> Result<Topic, String> {
     Topic::named(name).ok_or_else(|| {
         let known: Vec<_> = Topic::ALL.iter().map(|topic| topic.name()).collect();
@@ -141,6 +153,7 @@ impl EventsCommand {
             EventsCommand::Lag(Everything { config })
             | EventsCommand::Groups(Everything { config })
             | EventsCommand::Retry(Retry { config, .. })
+            | EventsCommand::Forget(Forget { config, .. })
             | EventsCommand::Pause(OfGroup { config, .. })
             | EventsCommand::Resume(OfGroup { config, .. })
             | EventsCommand::Replay(Replay { of: OfGroup { config, .. }, .. })
@@ -167,6 +180,11 @@ impl EventsCommand {
                 known(group)?;
                 let due = store.retry_dead_letters(group, *id).await?;
                 vec![format!("{due} dead letters of {group} are given to it again")]
+            }
+            EventsCommand::Forget(Forget { group, .. }) => {
+                known(group)?;
+                let parts = store.forget_group(group).await?;
+                vec![format!("{group} is forgotten; it read {parts} parts")]
             }
             EventsCommand::Lag(_) => {
                 let line = |lag: &Lag| {

@@ -159,14 +159,12 @@ async fn turn(store: &Store, metrics: &Metrics, consumer: &impl Consumer) -> Res
     };
     let HandleError { reason: failed, is_away } = failed;
     tx.rollback().await?;
-    tracing::warn!(
-        group,
-        topic = cursor.topic.name(),
-        part = cursor.part,
-        place = cursor.place,
-        failed,
-        "events were not taken"
-    );
+    let (topic, part, place) = (cursor.topic.name(), cursor.part, cursor.place);
+    // What is away is away for every part: its consumer says so once.
+    match is_away {
+        true => tracing::debug!(group, topic, part, place, failed, "events wait"),
+        false => tracing::warn!(group, topic, part, place, failed, "events were not taken"),
+    }
     metrics.event_failures.with_label_values(&[group]).inc();
     let mut tx = store.pool().begin().await?;
     let last_try = !is_away && rows == 1 && cursor.failures + 1 >= TRIES;
@@ -196,8 +194,10 @@ pub async fn keep_measuring(store: Store, metrics: Metrics) {
         match measure(&store).await {
             Ok((lags, letters, waiting)) => {
                 metrics.event_outbox.set(waiting);
-                // A group without letters any more is not in the list.
+                // A group without letters any more is not in the list, nor is one that was forgotten.
                 metrics.event_dead_letters_kept.reset();
+                metrics.event_lag.reset();
+                metrics.event_age.reset();
                 for (group, count) in letters {
                     metrics.event_dead_letters_kept.with_label_values(&[&group]).set(count);
                 }

@@ -398,6 +398,16 @@ impl Store {
         Ok(moved.execute(self.pool()).await?.rows_affected())
     }
 
+    /// Takes away the cursors and dead letters of a group; says how many parts it read.
+    pub async fn forget_group(&self, group: &str) -> Result<u64, StoreError> {
+        let mut tx = self.pool().begin().await?;
+        let cursors = sqlx::query("DELETE FROM event_groups WHERE name = $1");
+        let parts = cursors.bind(group).execute(&mut *tx).await?.rows_affected();
+        sqlx::query("DELETE FROM dead_letters WHERE group_name = $1").bind(group).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(parts)
+    }
+
     /// What groups could not take, the newest first.
     pub async fn dead_letters(&self, group: Option<&str>, rows: i64) -> Result<Vec<DeadLetter>, StoreError> {
         let rows = sqlx::query(

@@ -305,6 +305,10 @@ async fn an_operator_stops_a_group_sees_what_it_could_not_take_and_gives_it_agai
     .await;
     let again = done(&says(&["replay", "notices", "--topic", "user-events", "--from-place", "1"]).await);
     assert_eq!(again, ["notices reads 3 parts again"]);
+    // Of a group that reads no more nothing is left to be measured.
+    store.join_group("gone", &[nova::events::Topic::User]).await.unwrap();
+    assert_eq!(done(&says(&["forget", "gone"]).await), ["gone is forgotten; it read 3 parts"]);
+    assert!(store.event_lag().await.unwrap().iter().all(|lag| lag.group != "gone"));
     assert_eq!(
         refused(&says(&["retry", "nobody"]).await),
         "nova: no group is called `nobody`; `nova admin events groups` lists them"

@@ -1,6 +1,5 @@
 //! Recordings in a bucket: a real S3 server, a real broadcast, a real player; and what happens while the server is away.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,19 +10,21 @@ use tokio::process::{Child, Command};
 use crate::broadcaster::{Encoder, source};
 use crate::live_recordings::seconds_of;
 use crate::program::Program;
-use crate::services::eventually;
+use crate::services::{eventually, free_port};
 
 /// The first start installs it.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An S3 server with one bucket. It is killed when it is dropped.
-struct S3 {
-    url: String,
+pub(crate) struct S3 {
+    pub(crate) url: String,
+    bucket: &'static str,
     child: Child,
 }
 
 impl S3 {
-    async fn start(port: u16) -> S3 {
+    pub(crate) async fn start(port: u16, bucket: &'static str) -> S3 {
+        nova::app::use_ring();
         let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/s3-server");
         let child = Command::new(script)
             .arg(port.to_string())
@@ -33,10 +34,10 @@ impl S3 {
             .kill_on_drop(true)
             .spawn()
             .expect("scripts/s3-server can be run");
-        let s3 = S3 { url: format!("http://127.0.0.1:{port}"), child };
+        let s3 = S3 { url: format!("http://127.0.0.1:{port}"), bucket, child };
         let http = reqwest::Client::new();
         eventually("the bucket is there", PATIENCE, async || {
-            let made = http.put(format!("{}/films", s3.url)).send().await.ok()?;
+            let made = http.put(format!("{}/{bucket}", s3.url)).send().await.ok()?;
             made.status().is_success().then_some(())
         })
         .await;
@@ -51,7 +52,8 @@ impl S3 {
     /// The names in the bucket.
     async fn names(&self) -> Vec<String> {
         let http = reqwest::Client::new();
-        let listed = http.get(format!("{}/films?list-type=2", self.url)).send().await.expect("it answers");
+        let listed =
+            http.get(format!("{}/{}?list-type=2", self.url, self.bucket)).send().await.expect("it answers");
         let text = listed.text().await.expect("text");
         text.split("<Key>")
             .skip(1)
@@ -63,8 +65,7 @@ impl S3 {
 
 #[actix_web::test]
 async fn a_recording_in_a_bucket_is_played_survives_the_server_being_away_and_is_deleted() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let s3 = S3::start(free).await;
+    let s3 = S3::start(free_port(), "films").await;
     let data = tempfile::tempdir().expect("a directory");
     let more = ["--objects", "s3://films/nova/eu", "--objects-endpoint", &s3.url, "--stream-resume-s", "1"];
     let environment =

@@ -302,7 +302,8 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
+/// A port nobody listens on now.
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
