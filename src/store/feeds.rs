@@ -162,11 +162,15 @@ impl Store {
         Ok(ids.into_iter().map(PostId::from).collect())
     }
 
-    /// What age and engagement need to know of these posts: their counters alone, without asking who reads.
+    /// What age and engagement need to know of these posts: their counters alone, without asking who reads. `counted` is written out, as in
+    /// [`posts_shown`](Store::posts_shown).
     pub async fn post_counters(&self, posts: &[PostId]) -> Result<Vec<Features>, StoreError> {
         let ids: Vec<Uuid> = posts.iter().map(PostId::as_uuid).collect();
         let rows = sqlx::query!(
-            r#"SELECT p.id, p.author, p.created_at, counted(p.id, 4::smallint) AS "likes!", counted(p.id, 5::smallint) AS "comments!"
+            r#"SELECT p.id, p.author, p.created_at, coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 4), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 4), 0)::bigint AS "likes!",
+                      coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 5), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 5), 0)::bigint AS "comments!"
                FROM posts p WHERE p.id = ANY ($1)"#,
             &ids
         )
@@ -193,8 +197,10 @@ impl Store {
                        SELECT l.post_id FROM post_likes l WHERE l.user_id = $1 ORDER BY l.created_at DESC LIMIT 200
                    ) latest JOIN posts p ON p.id = latest.post_id GROUP BY p.author
                )
-               SELECT p.id, p.author, p.created_at, counted(p.id, 4::smallint) AS "likes!",
-                      counted(p.id, 5::smallint) AS "comments!", coalesce(liked.n, 0) AS "affinity!",
+               SELECT p.id, p.author, p.created_at, coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 4), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 4), 0)::bigint AS "likes!",
+                      coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 5), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 5), 0)::bigint AS "comments!", coalesce(liked.n, 0) AS "affinity!",
                       EXISTS (SELECT FROM follows f WHERE f.follower = p.author AND f.followee = $1) AS "is_mutual!"
                FROM posts p LEFT JOIN liked ON liked.author = p.author WHERE p.id = ANY ($2)"#,
             reader.as_uuid(),

@@ -261,16 +261,24 @@ impl Store {
     /// a list said before, nothing leaves the engine that this query does not give.
     pub async fn posts_shown(&self, reader: UserId, ids: &[PostId]) -> Result<Vec<Post>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(PostId::as_uuid).collect();
+        // `may_read` and `counted`, written out: as functions, called for every post, they were four fifths of the time of this query.
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT p.id, p.author, u.username, u.display_name, p.kind, p.text, p.visibility, p.tags, p.mentions, p.version,
-                      counted(p.id, 4::smallint) AS "likes!", counted(p.id, 5::smallint) AS "comments!",
+                      coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 4), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 4), 0)::bigint AS "likes!",
+                      coalesce((SELECT c.n FROM counters c WHERE c.subject = p.id AND c.what = 5), 0)
+                          + coalesce((SELECT sum(d.by) FROM counter_deltas d WHERE d.subject = p.id AND d.what = 5), 0)::bigint AS "comments!",
                       EXISTS (SELECT FROM post_likes l WHERE l.post_id = p.id AND l.user_id = $1) AS "is_liked!",
                       p.created_at, p.edited_at
                FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, nth)
                JOIN posts p ON p.id = wanted.id JOIN users u ON u.id = p.author
                WHERE p.deleted_at IS NULL AND u.deleted_at IS NULL AND u.suspended_at IS NULL
-                 AND may_read($1, p.author, p.visibility)
+                 AND (p.author = $1 OR (p.visibility <> 'private'
+                     AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker = $1 AND b.blocked = p.author)
+                     AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker = p.author AND b.blocked = $1)
+                     AND (p.visibility = 'public'
+                         OR EXISTS (SELECT FROM follows f WHERE f.follower = $1 AND f.followee = p.author))))
                ORDER BY wanted.nth"#,
             reader.as_uuid(),
             &ids
