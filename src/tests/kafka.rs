@@ -353,7 +353,8 @@ async fn an_address_where_no_kafka_is_and_topics_that_are_not_there_are_told_in_
     ann.posts("told to nobody").await;
     let store = beside(&app).await;
     let why = told_why(&store).await;
-    assert!(why.starts_with(&format!("Kafka cannot be used at {nobody}: ")), "{why}");
+    let wanted = format!("Kafka cannot be used at {nobody}: error connecting to broker \"{nobody}\": ");
+    assert!(why.starts_with(&wanted), "{why}");
     assert!(why.ends_with("check that it runs and that NOVA_KAFKA_BROKERS is right"), "{why}");
     // However often it is tried, nothing is given up.
     let tried = eventually("it is tried again and again", PATIENCE, async || {

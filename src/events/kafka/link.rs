@@ -198,8 +198,13 @@ fn refusal(settings: &Settings, topic: &str, error: Error) -> Refusal {
                 Refusal::Away(format!("Kafka at {brokers} does not take {topic}: {protocol_error:?} {told}"))
             }
         },
-        error => Refusal::Away(format!(
-            "Kafka cannot be used at {brokers}: {error}; check that it runs and that NOVA_KAFKA_BROKERS is right"
-        )),
+        error => {
+            // Each retry wraps what it retried; the innermost is what happened.
+            let told = error.to_string();
+            let why = told.rsplit("Source: ").next().unwrap_or_default();
+            Refusal::Away(format!(
+                "Kafka cannot be used at {brokers}: {why}; check that it runs and that NOVA_KAFKA_BROKERS is right"
+            ))
+        }
     }
 }
