@@ -220,7 +220,10 @@ impl Store {
             // All of it is older than what is kept.
             None => {
                 let head = sqlx::query_scalar("SELECT head FROM event_parts WHERE topic = $1 AND part = $2");
-                head.bind(cursor.topic.number()).bind(cursor.part).fetch_one(&mut *tx).await?
+                let head =
+                    head.bind(cursor.topic.number()).bind(cursor.part).fetch_optional(&mut *tx).await?;
+                // Nothing was ever told there.
+                head.unwrap_or(cursor.place)
             }
         };
         Ok((events, top))

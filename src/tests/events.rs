@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use nova::events::{Consumer, Event, HandleError, Logged, Topic, consumer};
-use nova::store::events::ReplayFrom;
+use nova::store::events::{Cursor, ReplayFrom};
 use nova::store::{Store, StoreConfig};
 use reqwest::Method;
 use serde_json::json;
@@ -273,6 +273,10 @@ async fn a_group_is_paused_drained_replayed_and_goes_on_past_poison() {
     let reader = Counting::new("reader");
     store.join_group("reader", reader.topics()).await.unwrap();
     assert_eq!(store.pause_group("reader", None, true).await.unwrap(), 9);
+    // A part nothing was told in yet ends where one stands.
+    let nowhere = Cursor { topic: Topic::TrustSafety, part: 0, place: 0, failures: 0 };
+    let (nothing, top) = store.events_read(&nowhere, 10).await.unwrap();
+    assert_eq!((nothing.len(), top), (0, 0));
     let mut posts = Vec::new();
     for n in 0..30 {
         posts.push(ann.posts(&format!("post {n}")).await);
