@@ -31,6 +31,7 @@ use crate::conversations::presence::Presences;
 use crate::conversations::relay::Relay;
 use crate::conversations::talk::Talk;
 use crate::conversations::watch::Watching;
+use crate::egress::Egress;
 use crate::feeds::Feeds;
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
@@ -338,12 +339,13 @@ impl App {
         let live = Live::new(&config.live, node, clock.clone(), kept, recorder, bus.clone(), metrics.clone());
         let live = Arc::new(live.map_err(StartError::Threads)?);
         let wish = Wish::start(
-            media,
+            media.clone(),
             live.clone(),
             config.live.ffmpeg.clone(),
             config.rtc.whep_sessions_max as usize,
             metrics.clone(),
         );
+        calls.stream_with(Egress::new(media, live.clone(), config.live.ffmpeg.clone(), metrics.clone()));
         let attending = live.clone().attend(node, bus.clone(), store.clone());
         let attending = AbortOnDrop(tokio::spawn(attending));
         let seal = Seal::new(&identity.derive_key("nodes"), clock.clone());

@@ -2,7 +2,7 @@
 //!
 //! [`nova_actors::room`] decides; here it is carried out: the shard is told, everybody in the room hears `room.event`. A room lives in
 //! memory on one node (`places`) and ends when nobody has been there for a while; who comes back within the lease keeps their place
-//! (`entrance`). Calls of conversations ring, are answered and end (`life`); each has a room of its own.
+//! (`entrance`). A host makes it a live stream (`streaming`). Calls of conversations ring, are answered and end (`life`); each has a room of its own.
 //!
 //! A client goes to the node its room is on, so signalling crosses no bus: when that node dies, so do the sockets of everybody in its
 //! rooms, and they come back at once, to wherever the room is opened next.
@@ -15,6 +15,7 @@ mod happenings;
 mod life;
 mod places;
 pub(crate) mod signalling;
+mod streaming;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +43,7 @@ use crate::chat::wire::{self, FromDevice, Push};
 use crate::config::RtcConfig;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::relay::Blocked;
+use crate::egress::Egress;
 use crate::journal::Committed;
 use crate::rtc::Media;
 use crate::store::rooms::{Kept, ROOMS_PER_USER_MAX};
@@ -161,6 +163,8 @@ struct Inner {
     leaving: AtomicBool,
     left: Notify,
     next_track: AtomicU64,
+    /// Makes streams of rooms, once it is there.
+    egress: OnceLock<Egress>,
     rooms: Mutex<Rooms>,
 }
 
@@ -175,6 +179,8 @@ struct Rooms {
     waiting: HashMap<SessionId, RoomId>,
     /// Who has asked to come in and has no answer yet.
     coming: HashMap<SessionId, Coming>,
+    /// Those that are streamed.
+    shows: HashMap<RoomId, streaming::Show>,
 }
 
 /// A `room.join` that is on its way.
@@ -224,6 +230,7 @@ impl Calls {
             leaving: AtomicBool::new(false),
             left: Notify::new(),
             next_track: AtomicU64::new(1),
+            egress: OnceLock::new(),
             rooms: Mutex::default(),
         }));
         tokio::spawn(happenings::hear_media(Arc::downgrade(&calls.0), events));
@@ -233,6 +240,12 @@ impl Calls {
         tokio::spawn(places::hold_lease(Arc::downgrade(&calls.0)));
         tokio::spawn(life::look_at_blocks(Arc::downgrade(&calls.0), blocked));
         calls
+    }
+
+    /// Rooms can be made streams from now on.
+    pub fn stream_with(&self, egress: Egress) {
+        // Once, where the parts of a node meet.
+        let _set = self.0.egress.set(egress);
     }
 
     /// A new room. It is opened by whoever comes first, on the node they come to.
@@ -353,6 +366,7 @@ impl Inner {
         let (people, members) = {
             let mut rooms = self.lock();
             let Some(room) = rooms.rooms.remove(&id) else { return };
+            rooms.shows.remove(&id);
             let people: Vec<Participant> = room.participants().cloned().collect();
             let members: Vec<_> = people.iter().filter_map(|one| rooms.give_up((id, one.id))).collect();
             for guest in room.waiting() {
@@ -448,6 +462,7 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
                 rooms.rooms.values().flat_map(|room| room.expired(now).into_iter().map(|id| (room.id, id)));
             (seats.collect(), forgotten)
         };
+        inner.look_at_shows();
         for room in forgotten {
             if let Err(error) = inner.store.drop_room(room, Some(inner.node)).await {
                 // It is forgotten with those nobody has used for long.

@@ -415,11 +415,11 @@ pub struct LiveConfig {
     #[arg(long, env = "NOVA_LADDER", value_name = "RUNGS", value_delimiter = ',')]
     pub ladder: Vec<Rung>,
 
-    /// Cores that may be spent on ladders; what does not fit is refused. Default: half of them.
+    /// Cores that may be spent on ladders and on rooms that are live streams; what does not fit is refused. Default: half of them.
     #[arg(long, env = "NOVA_LADDER_CORES", value_name = "CORES", value_parser = parse_cores)]
     pub ladder_cores: Option<f64>,
 
-    /// The FFmpeg program, which makes pictures and ladders in processes of its own; without it there are none.
+    /// The FFmpeg program, which makes pictures, ladders and streams of rooms in processes of its own; without it there are none.
     #[arg(long, env = "NOVA_FFMPEG", value_name = "PROGRAM", default_value = "ffmpeg")]
     pub ffmpeg: PathBuf,
 

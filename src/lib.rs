@@ -32,6 +32,7 @@
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
 //! | [`rtc`] | the UDP door of calls: a media shard, its socket and its thread |
+//! | [`egress`] | a room as a live stream: the stage and the voices, decoded, mixed and coded anew by child processes |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
 //! | [`feeds`] | home feeds: heads in memory that follow the event log, ranking by models and experiments, the ladder of what to show when parts are away |
@@ -69,6 +70,8 @@
 //! ICE, DTLS and SRTP on one UDP port → [`nova_media::sfu`] opens each packet once and seals it for each subscriber, on the shard's thread.
 //! What happens there (slots, speakers) comes back as events, and is told as `room.event`. What people say on data channels goes the same
 //! way, over SCTP ([`nova_media::data`]), to everybody who takes part in the topic.
+//! A host makes it a live stream: [`egress`] listens at the shard as a participant would, decodes, mixes and codes anew in child processes,
+//! and writes to the stream's broadcast as a publisher does.
 //! Before that it may have rung: `call.start` → [`nova_actors::call`] decides in the transaction that writes the conversation's entry
 //! ([`store::calls`]) → a push to every device concerned, here and over the [`bus`].
 //!
@@ -151,6 +154,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod conversations;
+pub mod egress;
 pub mod error;
 pub mod events;
 pub mod feeds;

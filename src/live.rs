@@ -38,6 +38,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use thumbnails::Thumbnails;
 use transcoder::Transcoders;
+use transcoder::admission::Budget;
 
 /// Threads the actors of live streams live on. They hear a few messages a minute; media and viewers are elsewhere.
 const ACTOR_THREADS: usize = 1;
@@ -64,6 +65,8 @@ pub struct Live {
     pub broadcasts: Broadcasts,
     /// How it looks.
     pub thumbnails: Thumbnails,
+    /// The cores of this node that transcode.
+    pub budget: Arc<Budget>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Which streams are this node's.
@@ -73,6 +76,7 @@ pub struct Live {
     /// Requests that may wait for a part at a time, over all workers. Each is a parked task of a few kibibytes; when full, further
     /// ones are answered 503.
     pub waits: Semaphore,
+    segment_ms: u32,
     leaving: watch::Sender<bool>,
     /// Tells viewers apart without remembering who they are.
     viewers: RandomState,
@@ -94,6 +98,7 @@ impl Live {
         let claims = Arc::new(Claims::new(bus, node));
         let (ladder, cores) = (config.ladder.clone(), config.ladder_cores());
         let transcoder = Transcoders::new(ladder, config.ffmpeg.clone(), cores, metrics.clone());
+        let budget = transcoder.budget();
         let start = StartLiveStream {
             claims: Arc::clone(&claims),
             node,
@@ -115,10 +120,12 @@ impl Live {
             kept,
             broadcasts,
             thumbnails: Thumbnails::default(),
+            budget,
             clock,
             claims,
             metrics,
             waits: Semaphore::new(config.playback_waits_max as usize),
+            segment_ms: config.hls_segment_ms,
             leaving: watch::Sender::new(false),
             viewers: RandomState::new(),
             workers,
@@ -178,6 +185,11 @@ impl Live {
             }
             Some(News::Came(..)) | None => {}
         }
+    }
+
+    /// How long segments are meant to be: publishers of our own make a keyframe so often.
+    pub fn segment_ms(&self) -> u32 {
+        self.segment_ms
     }
 
     /// Becomes true when the node is leaving.

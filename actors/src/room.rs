@@ -3,6 +3,8 @@
 //! Media flows elsewhere; what is decided here is told to it. A participant whose device is gone keeps the place for
 //! [`LEASE`], so that a network change is no farewell; then the place is given up, and nobody stays as a ghost.
 
+pub mod stage;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -452,7 +454,8 @@ impl Room {
         Ok(())
     }
 
-    fn host(&self, by: ParticipantId) -> Result<(), Refusal> {
+    /// Whether somebody decides about others.
+    pub fn host(&self, by: ParticipantId) -> Result<(), Refusal> {
         match self.participants.get(&by) {
             Some(participant) if participant.role == Role::Host => Ok(()),
             Some(_) => Err(Refusal::RoleTooLow),

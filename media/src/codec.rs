@@ -4,9 +4,11 @@
 //! bytes into the init segment. What is read out of it beside that is for playlists, clocks and people.
 
 pub mod aac;
+pub mod adts;
 pub mod av1;
 pub mod h264;
 pub mod hevc;
+pub mod ivf;
 pub mod ogg;
 pub mod opus;
 

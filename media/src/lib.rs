@@ -10,6 +10,7 @@ pub mod data;
 pub mod fmp4;
 pub mod frame;
 pub mod hls;
+pub mod mix;
 #[cfg(test)]
 mod network;
 pub mod peer;

@@ -10,6 +10,7 @@ pub mod reorder;
 pub mod rewriter;
 pub mod ring;
 pub mod rtcp;
+pub mod vp8;
 pub mod witness;
 
 /// Whether sequence number `a` comes after `b`, across the wrap (RFC 3550 appendix A.1).

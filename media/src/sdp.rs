@@ -140,6 +140,21 @@ pub struct Section {
 }
 
 impl Section {
+    /// A place to receive on for somebody within this process, whom no SDP describes.
+    pub(crate) fn within(mid: String, kind: Kind, codecs: &[Codec]) -> Section {
+        let format = |codec: &Codec| Format { codec: *codec, payload_type: 0, rtx: None, fmtp: None };
+        Section {
+            mid,
+            kind: Some(kind),
+            direction: Direction::Receives,
+            formats: codecs.iter().map(format).collect(),
+            extensions: Vec::new(),
+            rids: Vec::new(),
+            data: None,
+            media: String::new(),
+        }
+    }
+
     /// The client's number of an extension.
     pub fn extension(&self, wanted: Extension) -> Option<u8> {
         self.extensions.iter().find(|(_, extension)| *extension == wanted).map(|(id, _)| *id)

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `member` | one participant: transport, tracks, slots |
 //! | `fed` | publishers within this process: streams that are shown to many |
+//! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
 //! | `binding` | which track is in which slot, who speaks |
 //! | `topics` | what is said on data channels, to whom it goes |
@@ -20,6 +21,7 @@ mod binding;
 mod fed;
 mod feedback;
 mod forward;
+mod listener;
 mod member;
 mod plan;
 pub mod stress;
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::peer::{Credentials, Failure, Identity, Input, Peer, Transmit};
+use crate::rtp::payload::Codec;
 use crate::rtp::ring::Kept;
 use crate::rtp::rtcp::SenderTime;
 use crate::sdp::{Answerer, Direction, Kind, Offer};
@@ -41,6 +44,7 @@ use member::{Member, Track};
 
 pub use binding::{SPEAKERS_MAX, Want};
 pub use fed::Packet;
+pub use listener::PICTURE_SLOT;
 pub use topics::Trouble;
 
 /// How often [`Sfu::poll`] wants to be asked.
@@ -144,17 +148,22 @@ pub struct Out {
     pub transmits: Vec<Transmit>,
     /// Events, in order.
     pub events: Vec<Event>,
-    /// Packets of tracks that are [taken](Sfu::take).
+    /// Packets of tracks that are [taken](Sfu::take), and of what [listeners](Sfu::open_listener) have in their slots.
     pub taken: Vec<Taken>,
 }
 
-/// A packet of a track that is taken, as its publisher sent it.
+/// A packet that is handed out: of a track that is taken, as its publisher sent it; or of a listener's slot, numbered as one stream
+/// whatever is in the slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// Whose.
+    /// Who publishes the track that is taken, or who listens.
     pub member: MemberId,
+    /// In which slot of the listener.
+    pub slot: usize,
     /// Of which track.
     pub track: TrackKey,
+    /// How it is coded.
+    pub codec: Codec,
     /// What.
     pub kept: Kept,
     /// What the publisher told last of the time of this track.

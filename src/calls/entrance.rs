@@ -184,7 +184,11 @@ impl Calls {
                     self.0.tell(room, Some(participant), &event(join.room, "joined", words));
                 }
             }
-            here.and_then(|_| rooms.rooms.get(&join.room).map(|room| state(room, participant)))
+            here.and_then(|_| {
+                let mut told = state(rooms.rooms.get(&join.room)?, participant);
+                told.insert("streaming".to_owned(), rooms.streaming(join.room));
+                Some(told)
+            })
         };
         let Some(mut told) = told else {
             // Removed, or the room deleted, while the shard was asked.
@@ -212,6 +216,7 @@ impl Calls {
             let mut told = state(room, seat.1);
             rooms.by_session.remove(&before);
             rooms.by_session.insert(device.session(), seat);
+            told.insert("streaming".to_owned(), rooms.streaming(seat.0));
             let held = rooms.seats.get(&seat).ok_or(Code::NotFound)?;
             let slots = held.slots.iter().map(|(mid, track)| json!({ "mid": mid, "track": track }));
             told.insert("slots".to_owned(), slots.collect());

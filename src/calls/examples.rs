@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::signalling::{show_participant, show_track};
-use super::{entrance, event, life};
+use super::{entrance, event, life, streaming};
 
 const NOON: OffsetDateTime = datetime!(2026-01-02 12:00 UTC);
 const A: Uuid = Uuid::from_u128(0x0191_8600_0000_7000_8000_0000_0000_0001);
@@ -68,6 +68,7 @@ pub(crate) fn answers() -> Vec<Map<String, Value>> {
     let turn =
         json!({ "urls": ["turn:turn.example:3478"], "username": "1767398400:user_…", "credential": "…" });
     joined.insert("ice_servers".to_owned(), json!([turn]));
+    joined.insert("streaming".to_owned(), streaming::told(A.into(), 1, true));
     let mut published: Vec<Value> = room.tracks().map(show_track).collect();
     if let Some(Value::Object(track)) = published.first_mut() {
         track.insert("mid".to_owned(), "1".into());
@@ -112,6 +113,8 @@ pub(crate) fn pushes() -> Vec<Map<String, Value>> {
         ("locked", json!({ "locked": true })),
         ("lobby", json!({ "on": true })),
         ("waiting", json!({ "waiting": waiting })),
+        ("streaming", json!({ "streaming": streaming::told(A.into(), 1, false) })),
+        ("streaming", json!({ "streaming": null, "reason": "stopped" })),
         ("admitted", json!({})),
         ("closed", json!({ "reason": "ended" })),
     ];

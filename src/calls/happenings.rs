@@ -76,15 +76,18 @@ impl Inner {
                 self.tell_member(member, "layers", json!({ "track": track, "highest": highest }));
             }
             Event::Speakers(key, members) => {
-                let rooms = self.lock();
+                let mut rooms = self.lock();
                 let id = RoomId::from_uuid(uuid::Uuid::from_u128(key));
-                let Some(room) = rooms.rooms.get(&id) else { return };
                 let speakers: Vec<ParticipantId> = members
                     .iter()
                     .filter_map(|member| rooms.by_member.get(member))
                     .map(|seat| seat.1)
                     .collect();
+                rooms.hear_speakers(id, &speakers);
+                let Some(room) = rooms.rooms.get(&id) else { return };
                 self.tell(room, None, &event(id, "speakers", json!({ "participants": speakers })));
+                drop(rooms);
+                self.direct(id);
             }
         }
     }

@@ -42,6 +42,8 @@ pub(crate) const KINDS: &[&str] = &[
     "room.lock",
     "room.lobby",
     "room.admit",
+    "room.stream",
+    "room.unstream",
     "room.leave",
 ];
 
@@ -61,6 +63,7 @@ pub(crate) fn check(request: RoomRequest) -> Result<(), Refusal> {
         "room.kick" => fields::<Kick>(request).map(drop),
         "room.role" => fields::<SetRole>(request).map(drop),
         "room.lock" => fields::<Lock>(request).map(drop),
+        "room.stream" | "room.unstream" => super::streaming::check(request),
         _ => Err(Code::UnknownType.into()),
     }
 }
@@ -221,6 +224,8 @@ impl Calls {
             "room.lock" => self.lock_room(device, fields(request)?).await,
             "room.role" => self.set_role(device, fields(request)?).await,
             "room.hand" => self.raise_hand(device, fields(request)?),
+            "room.stream" => Box::pin(self.stream(device, request)).await,
+            "room.unstream" => self.unstream(device, request),
             "room.leave" => self.go(device, request).await,
             _ => self.call_signal(device, request).await,
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nova_actors::error::{DeliveryError, LookupError, StartError};
 use nova_actors::id::StreamId;
 use nova_actors::live_stream::{Departure, Farewell, Grant, Left, OnAir, Publish, Refusal};
+use nova_actors::port::KeyHash;
 use nova_media::frame::Media;
 use nova_media::frame::timeline::Sanitised;
 use nova_media::rtmp::{Dropped, PublishRequest, Report};
@@ -131,14 +132,24 @@ pub(crate) async fn judge(
         }
         Err(_) => return Err(Refusal::Unavailable),
     };
+    let granted = admit(&live, stream, key, hang_up).await;
+    tracing::info!(%stream, encoder = request.encoder, app = request.app, accepted = granted.is_ok(), "a publisher came");
+    granted
+}
+
+/// Asks a stream whether a publisher that has its key may begin.
+pub(crate) async fn admit(
+    live: &Live,
+    stream: StreamId,
+    key: KeyHash,
+    hang_up: oneshot::Sender<Farewell>,
+) -> Result<Grant, Refusal> {
     let granted = live.streams.send(stream, Publish { key, hang_up }, VERDICT_LIMIT).await;
-    let granted = granted.map_err(|error| match error {
+    granted.map_err(|error| match error {
         DeliveryError::Lookup(LookupError::Start(StartError::NotFound)) => Refusal::UnknownKey,
         error => {
             tracing::warn!(%stream, %error, "nobody could decide about a publisher");
             Refusal::Unavailable
         }
-    })?;
-    tracing::info!(%stream, encoder = request.encoder, app = request.app, accepted = granted.is_ok(), "a publisher came");
-    granted
+    })?
 }

@@ -61,6 +61,11 @@ impl Transcoders {
         let budget = Budget::new(cores);
         Transcoders(Arc::new(Inner { ladder, program, budget, metrics, runtime: Handle::current() }))
     }
+
+    /// The cores they share with whatever else transcodes on this node.
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.0.budget)
+    }
 }
 
 impl Transcoder for Transcoders {

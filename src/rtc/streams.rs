@@ -1,4 +1,5 @@
-//! What live streams ask of the shard: to send a stream's frames to its viewers, and to take those of a publisher.
+//! What live streams ask of the shard: to send a stream's frames to its viewers, to take those of a publisher, and to be sent what a
+//! participant of a room would be.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,6 +81,14 @@ pub(super) enum StreamOrder {
         member: MemberId,
         track: TrackKey,
     },
+    Listen {
+        room: RoomKey,
+        sink: mpsc::Sender<Taken>,
+        answer: oneshot::Sender<Result<MemberId, SfuError>>,
+    },
+    BeginAnew {
+        listener: MemberId,
+    },
 }
 
 /// Those at the shard who are no participants of calls.
@@ -123,6 +132,22 @@ impl Attending {
             }
             StreamOrder::AskKeyframe { member, track } => {
                 let _ = sfu.ask_keyframe(member, track);
+            }
+            StreamOrder::Listen { room, sink, answer } => {
+                let opened = sfu.open_listener(room, now);
+                if let Ok(member) = &opened {
+                    // What happens to it is nobody's news.
+                    self.standings.insert(*member, Arc::default());
+                    self.sinks.insert(*member, sink);
+                }
+                if let Err(Ok(member)) = answer.send(opened) {
+                    self.left(member);
+                    sfu.leave(member, now, out);
+                }
+            }
+            // Of one that has left meanwhile.
+            StreamOrder::BeginAnew { listener } => {
+                let _ = sfu.renew_picture(listener);
             }
         }
     }
@@ -227,5 +252,16 @@ impl Media {
     /// Asks the publisher of a track for a keyframe.
     pub async fn ask_keyframe(&self, member: MemberId, track: TrackKey) {
         self.tell(Order::Stream(StreamOrder::AskKeyframe { member, track })).await;
+    }
+
+    /// Listens to a room: the voices and the picture a participant would be sent go to `sink`. It says what it wants to
+    /// [see](Media::view) and [leaves](Media::leave) as everybody does.
+    pub async fn listen(&self, room: RoomKey, sink: mpsc::Sender<Taken>) -> Result<MemberId, SfuError> {
+        self.ask(|answer| Order::Stream(StreamOrder::Listen { room, sink, answer })).await
+    }
+
+    /// Whoever listens has lost what it had of the picture: it begins anew with a keyframe.
+    pub async fn begin_anew(&self, listener: MemberId) {
+        self.tell(Order::Stream(StreamOrder::BeginAnew { listener })).await;
     }
 }

@@ -154,6 +154,9 @@ metrics! {
     hls_part_bytes: IntCounter = "nova_hls_part_bytes_total" [] "Their bytes.";
     hls_part_made: Histogram = "nova_hls_part_made_seconds" [] "From the frame that closes a part to its playlist being there.";
     thumbnails: IntCounterVec = "nova_thumbnails_total" ["result"] "Pictures of broadcasts that were made, or why they were not.";
+    egress_rooms: IntGauge = "nova_egress_rooms" [] "Rooms that are made live streams on this node.";
+    egress_restarts: IntCounterVec = "nova_egress_restarts_total" ["part"] "Child processes of such rooms that ended and had to be started again: picture and voice decode, pictures and sounds encode.";
+    egress_late_ms: IntCounter = "nova_egress_late_milliseconds_total" [] "What is missing in the streams of such rooms because the machine stood still for half a second or more.";
     transcoders: IntGauge = "nova_transcoders" [] "Child processes that make renditions of broadcasts.";
     transcoder_restarts: IntCounterVec = "nova_transcoder_restarts_total" ["reason"] "Transcoders that ended and had to be started again, by why.";
     transcoder_refused: IntCounter = "nova_transcoder_refused_total" [] "Ladders that were not made, or not whole, for want of CPU; tried again every ten seconds.";

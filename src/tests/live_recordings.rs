@@ -43,7 +43,7 @@ async fn recordings(app: &TestApp, stream: &Stream) -> Vec<Value> {
     body["items"].as_array().expect("items").clone()
 }
 
-async fn is_ready(app: &TestApp, stream: &Stream) -> Value {
+pub async fn is_ready(app: &TestApp, stream: &Stream) -> Value {
     eventually("the recording is ready", async || {
         recordings(app, stream).await.into_iter().find(|recording| recording["state"] == "ready")
     })

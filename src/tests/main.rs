@@ -58,6 +58,7 @@ mod proof;
 mod rank_train;
 mod roles;
 mod rooms;
+mod rooms_streamed;
 mod services;
 mod sessions;
 mod social;

@@ -66,6 +66,8 @@ pub struct Vp8 {
     pub begins_picture: bool,
     /// Whether the packet begins a keyframe.
     pub begins_keyframe: bool,
+    /// Where the picture's bytes begin.
+    pub body_at: usize,
     picture_id_at: usize,
     tl0_at: usize,
     key_idx_at: usize,
@@ -86,6 +88,7 @@ impl Vp8 {
             key_idx: None,
             begins_picture: false,
             begins_keyframe: false,
+            body_at: 0,
             picture_id_at: 0,
             tl0_at: 0,
             key_idx_at: 0,
@@ -114,6 +117,7 @@ impl Vp8 {
                 vp8.key_idx = (has & 0x10 != 0).then_some(byte & 0x1F);
             }
         }
+        vp8.body_at = at(&reader);
         vp8.begins_picture = first & 0x10 != 0 && first & 0x07 == 0;
         vp8.begins_keyframe = vp8.begins_picture && reader.peek().is_some_and(|byte| byte & 1 == 0);
         Some(vp8)

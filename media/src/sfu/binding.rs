@@ -132,7 +132,7 @@ impl Sfu {
 
     fn fill_slots(&mut self, index: u32, candidates: &[Candidate], out: &mut Out) {
         // Before it is connected nothing can be sent, and whoever ordered it may not know its id yet.
-        let member = self.members.get_mut(index as usize).filter(|member| member.peer.is_connected());
+        let member = self.members.get_mut(index as usize).filter(|member| member.is_reached());
         let Some(member) = member else { return };
         let wants = member.wants.clone();
         let faces_max = self.faces_max;

@@ -74,7 +74,7 @@ impl Sfu {
         let indexes: Vec<usize> = self.members.iter().map(|(index, _)| index).collect();
         for index in indexes {
             let Some(member) = self.members.get_mut(index) else { continue };
-            if member.failed || member.fed.is_some() {
+            if member.failed || member.fed.is_some() || member.listens {
                 continue;
             }
             if let Err(failure) = member.peer.poll(now, &mut out.transmits) {

@@ -39,7 +39,8 @@ impl Sfu {
                 let StreamOf { track, layer, .. } = arrived.stream;
                 let report = member.track(track).and_then(|track| track.layers.get(layer)?.report);
                 let told = report.map(|(ntp, timestamp, _)| SenderTime { ntp, timestamp });
-                out.taken.push(Taken { member: member.id, track, kept: arrived.kept.clone(), told });
+                let (codec, kept) = (arrived.codec, arrived.kept.clone());
+                out.taken.push(Taken { member: member.id, slot: 0, track, codec, kept, told });
             }
             self.deliver(from, arrived, now, out);
         }
@@ -80,6 +81,11 @@ impl Sfu {
         let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
         slot.packets = slot.packets.wrapping_add(1);
         slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
+        if subscriber.listens {
+            let (member, track, mut kept) = (subscriber.id, stream.track, kept.clone());
+            (kept.sequence, kept.timestamp) = (sent.sequence, sent.shift.timestamp(kept.timestamp));
+            return out.taken.push(Taken { member, slot: at, track, codec, kept, told: None });
+        }
         let number = transport_cc
             .map(|id| (id, subscriber.estimator.send(kept.payload.len() + HEADER_BYTES, now).to_be_bytes()));
         write(&mut self.packet, kept, sent, codec, ssrc, payload_type, None, number);

@@ -52,6 +52,8 @@ pub(super) struct Member {
     pub(super) data: Option<Box<Talk>>,
     /// What it publishes comes from within this process, and there is no peer.
     pub(super) fed: Option<Fed>,
+    /// It is within this process: what is in its slots is handed out, and there is no peer.
+    pub(super) listens: bool,
 }
 
 /// Which layer of which track a stream is.
@@ -167,6 +169,7 @@ impl Member {
             taps: Vec::new(),
             data: None,
             fed: None,
+            listens: false,
         }
     }
 
@@ -204,6 +207,11 @@ impl Member {
     pub(super) fn sdp_slot(&self, mid: &str) -> Option<sdp::Slot> {
         let slot = self.slots.iter().find(|slot| slot.mid == mid)?;
         Some(sdp::Slot { ssrc: slot.ssrc, rtx_ssrc: slot.rtx_ssrc })
+    }
+
+    /// Whether it can be sent anything.
+    pub(super) fn is_reached(&self) -> bool {
+        self.listens || self.peer.is_connected()
     }
 
     pub(super) fn track_of(&self, key: TrackKey) -> Option<&Track> {

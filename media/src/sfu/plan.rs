@@ -31,8 +31,7 @@ impl Sfu {
     /// Chooses layers for everybody in a room.
     pub(super) fn plan(&mut self, members: &[u32], now: Instant, out: &mut Out) {
         for index in members {
-            let Some(member) = self.members.get(*index as usize).filter(|member| member.peer.is_connected())
-            else {
+            let Some(member) = self.members.get(*index as usize).filter(|member| member.is_reached()) else {
                 continue;
             };
             let (choices, snapshot) = self.snapshot(member, now);

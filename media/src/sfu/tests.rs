@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 mod demux;
+mod listener;
 mod network;
 mod selector;
 mod topics;
@@ -28,6 +29,7 @@ struct Call {
     now: Instant,
     people: Vec<Person>,
     events: Vec<Event>,
+    taken: Vec<Taken>,
 }
 
 fn offer_of(text: &str, fingerprint: Fingerprint) -> Offer {
@@ -41,7 +43,7 @@ impl Call {
         let now = crate::rtp::beginning();
         let identity = Arc::new(Identity::generate().unwrap());
         let sfu = Sfu::new(identity, vec!["192.0.2.1:7000".parse().unwrap()], 9, now);
-        Call { sfu, now, people: Vec::new(), events: Vec::new() }
+        Call { sfu, now, people: Vec::new(), events: Vec::new(), taken: Vec::new() }
     }
 
     fn join(&mut self) -> usize {
@@ -74,6 +76,7 @@ impl Call {
 
     fn carry(&mut self, out: Out) {
         self.events.extend(out.events);
+        self.taken.extend(out.taken);
         for transmit in out.transmits {
             let Some(person) = self.people.iter_mut().find(|one| one.client.address == transmit.to) else {
                 continue;

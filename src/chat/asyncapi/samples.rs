@@ -52,6 +52,7 @@ const SAID_OF_CALLS: &[&str] = &[
     "room.event.locked",
     "room.event.lobby",
     "room.event.waiting",
+    "room.event.streaming",
     "room.event.admitted",
     "room.event.closed",
 ];
@@ -143,6 +144,8 @@ fn call_request(kind: &str) -> Vec<Value> {
         "room.lock" => vec![json!({ "locked": true })],
         "room.lobby" => vec![json!({ "on": true })],
         "room.admit" => vec![json!({ "user": OTHER, "admit": true })],
+        "room.stream" => vec![json!({ "stream": STREAM })],
+        "room.unstream" => vec![json!({})],
         "room.leave" => vec![json!({}), json!({ "room": ROOM })],
         _ => Vec::new(),
     };

@@ -74,6 +74,8 @@ export interface Requests {
   "room.kick": { ask: { participant: number }; answer: Record<never, never> };
   "room.lock": { ask: { locked: boolean }; answer: Record<never, never> };
   "room.role": { ask: { participant: number; role: CallParticipant["role"] }; answer: Record<never, never> };
+  "room.stream": { ask: { stream: string }; answer: Record<never, never> };
+  "room.unstream": { ask: Record<never, never>; answer: Record<never, never> };
   "room.leave": { ask: { room?: string }; answer: Record<never, never> };
 }
 
@@ -136,7 +138,16 @@ export interface CallJoined {
   participants: CallParticipant[];
   tracks: CallTrack[];
   slots: { mid: string; track: number | null }[];
+  streaming: RoomStream | null;
   expires_in: number;
+}
+
+/** What a room is shown as, to people who are not in it. */
+export interface RoomStream {
+  stream: string;
+  /** The host who began it. */
+  by: number;
+  recorded: boolean;
 }
 
 /** The room is on another node: join there. */
@@ -169,6 +180,7 @@ export type RoomEvent = { room: string } & (
   | { event: "locked"; locked: boolean }
   | { event: "lobby"; on: boolean }
   | { event: "waiting"; waiting: CallGuest[] }
+  | { event: "streaming"; streaming: RoomStream | null; reason?: string }
   | { event: "admitted" }
   | { event: "closed"; reason: string }
 );

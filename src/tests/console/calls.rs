@@ -454,3 +454,58 @@ async fn a_page_goes_to_the_node_of_its_call_and_comes_home_when_that_is_gone() 
     waits_for("Bob is in again", &bob, ".group-call[data-state=in]", true).await;
     drop(ann);
 }
+
+#[actix_rt::test]
+async fn a_host_goes_live_with_a_call_and_everybody_in_it_sees_that() {
+    let app = TestApp::start_with(|config| config.live.ladder_cores = Some(4.0)).await;
+    let visit = Visit { browser: Browser::start().await, app };
+    let (ann, _) = comes(&visit.app, "ann").await;
+    let (bob, _) = comes(&visit.app, "bob").await;
+    ann.follow("Calls").await;
+    ann.fill("title", "Monday's round").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", &ann, ".group-call[data-state=in]", true).await;
+    bob.open(&visit.app.at(&ann.path().await)).await;
+    bob.press("Join now").await;
+    waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
+    let asks = "return [...document.querySelectorAll('.controls .control')].some((one) => one.textContent === 'Go live')";
+    assert_eq!(bob.run(asks).await, false, "only hosts go live");
+    waits_for("nobody is told yet", &bob, ".on-air", false).await;
+
+    ann.press("Go live").await;
+    ann.sees("dialog h2", "Go live with this call").await;
+    ann.picture("call-go-live").await;
+    ann.click("#record").await;
+    ann.press("Start the stream").await;
+    ann.sees(".on-air", "Live and recorded.").await;
+    bob.sees(".on-air", "People outside this call see whoever speaks").await;
+    ann.picture("call-on-air").await;
+    bob.narrow().await;
+    bob.picture("narrow-call-on-air").await;
+
+    // Somebody outside watches, with pictures and sound of the call.
+    let watch = bob.run("return document.querySelector('.on-air a').href").await;
+    let (cy, _) = comes(&visit.app, "cyril").await;
+    cy.open(watch.as_str().expect("an address")).await;
+    let plays = "
+        const video = document.querySelector('.stage[data-state=playing] video');
+        return video ? [video.videoWidth, video.getVideoPlaybackQuality().totalVideoFrames, video.webkitAudioDecodedByteCount] : null;";
+    eventually("the call is watched", PATIENCE, async || {
+        let seen = cy.run(plays).await;
+        let at_least = |at: usize, least: u64| seen[at].as_u64().is_some_and(|count| count >= least);
+        (at_least(0, 640) && at_least(1, 60) && at_least(2, 1_000)).then_some(())
+    })
+    .await;
+    cy.picture("call-watched").await;
+
+    // Who comes later is told, too; and everybody when it ends.
+    bob.press("Leave").await;
+    bob.press("Join again").await;
+    bob.sees(".on-air", "Live and recorded.").await;
+    ann.press("End live").await;
+    waits_for("Ann sees that it is over", &ann, ".on-air", false).await;
+    waits_for("Bob sees that it is over", &bob, ".on-air", false).await;
+    ann.is_clean(&[]).await;
+    bob.is_clean(&[]).await;
+}

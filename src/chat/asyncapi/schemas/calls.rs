@@ -58,6 +58,17 @@ pub(super) fn shared() -> Vec<(&'static str, Value)> {
                 ),
             ]),
         ),
+        (
+            "RoomStream",
+            about(
+                object(&[
+                    ("stream", named("StreamId")),
+                    ("by", named("ParticipantId")),
+                    ("recorded", about(boolean(), "Whether it is kept as a recording.")),
+                ]),
+                "What a room is shown as, to people who are not in it.",
+            ),
+        ),
         ("CallSlot", object(&[("mid", json!({ "type": "string" })), ("track", or_null(named("TrackId")))])),
         (
             "IceServer",
@@ -170,6 +181,14 @@ pub(super) fn requests() -> Vec<Request> {
             &[("user", named("UserId")), ("admit", boolean())],
         ),
         request(
+            "room.stream",
+            ok,
+            "A host makes the room a live stream of theirs: whoever speaks is seen, everybody is heard. Who publishes that stream otherwise \
+             is sent away. All in the room hear `room.event` `streaming`.",
+            &[("stream", named("StreamId"))],
+        ),
+        request("room.unstream", ok, "A host ends the stream of the room.", &[]),
+        request(
             "room.leave",
             ok,
             "Leaves the room, or waits no longer. With a room only that one, also while `room.join` is on its way, which is refused then; who \
@@ -233,6 +252,7 @@ pub(super) fn answers() -> Vec<Message> {
                 ("participants", items(named("Participant"))),
                 ("tracks", items(named("Track"))),
                 ("slots", items(named("CallSlot"))),
+                ("streaming", or_null(named("RoomStream"))),
                 (
                     "expires_in",
                     about(
@@ -341,6 +361,21 @@ pub(super) fn pushes() -> Vec<Message> {
         event("room.event.locked", "Nobody comes in any more, or everybody.", &[("locked", boolean())]),
         event("room.event.lobby", "Newcomers wait from now on, or do not.", &[("on", boolean())]),
         event("room.event.waiting", "For hosts: who waits.", &[("waiting", items(named("Guest")))]),
+        event(
+            "room.event.streaming",
+            "The room is shown to people who are not in it, from now on or no longer.",
+            &[
+                ("streaming", or_null(named("RoomStream"))),
+                (
+                    "reason?",
+                    about(
+                        one_of(&["stopped", "taken_over", "deleted", "restarted"]),
+                        "Why no longer: a host ended it; somebody else publishes the stream; it was deleted, or its key replaced; the engine \
+                         began anew with it.",
+                    ),
+                ),
+            ],
+        ),
         event("room.event.admitted", "For who waited: join now.", &[]),
         event("room.event.closed", "It is over for this device.", &[reason()]),
     ]

@@ -3,7 +3,7 @@
 import { Refused } from "../problem";
 import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
-import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent } from "../wire";
+import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent, RoomStream } from "../wire";
 import { LAYERS, prefer, SCREEN_BPS_MAX, send_layers } from "./codecs";
 import { Gauge, type Quality } from "./quality";
 import type { CallOptions, CallState } from "./state";
@@ -54,6 +54,10 @@ export class Call {
   paused = new Set<number>();
   /** Who speaks, the loudest first. */
   speakers: number[] = [];
+  /** What the call is shown as, to people who are not in it. */
+  streaming: RoomStream | null = null;
+  /** Why it is not any more. */
+  stream_ended: string | null = null;
   /** Why what was said on topics does not get through, if it does not. */
   trouble: Extract<RoomEvent, { event: "data" }>["reason"] | null = null;
 
@@ -194,6 +198,16 @@ export class Call {
     return this.#topics.open(name, options);
   }
 
+  /** The host makes the call a live stream of theirs. */
+  async stream(stream: string): Promise<void> {
+    await this.#socket.ask("room.stream", { stream });
+  }
+
+  /** The host ends that. */
+  async unstream(): Promise<void> {
+    await this.#socket.ask("room.unstream", {});
+  }
+
   /** Says how high tracks are shown, in pixels, the most important first: what is small comes small. */
   async view(want: { track: number; height: number }[]): Promise<void> {
     const asked = JSON.stringify(want);
@@ -313,6 +327,7 @@ export class Call {
     this.conversation = joined.conversation;
     this.locked = joined.locked;
     this.lobby = joined.lobby;
+    this.streaming = joined.streaming;
     this.waiting = joined.waiting;
     this.participants = new Map(joined.participants.map((one) => [one.participant, one]));
     this.tracks = new Map(joined.tracks.map((one) => [one.track, one]));
@@ -450,6 +465,10 @@ export class Call {
         break;
       case "waiting":
         this.waiting = event.waiting;
+        break;
+      case "streaming":
+        this.streaming = event.streaming;
+        this.stream_ended = event.reason ?? null;
         break;
       case "admitted":
         if (this.state.name === "waiting") void this.#again();

@@ -12,6 +12,7 @@ import { the_socket, useRings } from "../../shell/live";
 import { go, usePlace } from "../../shell/router";
 import type { PageProps } from "../../shell/routes";
 import { nova } from "../../shell/session";
+import { GoLive, OnAir } from "./streaming";
 import { Talk, useTalk, Waves } from "./talk";
 import { Mine, Screen, Tile, Voice } from "./tiles";
 
@@ -187,6 +188,7 @@ function Stage({ call }: { call: Call }) {
   const host = me?.role === "host";
   const grid = useRef<HTMLDivElement>(null);
   const [choosing, set_choosing] = useState(false);
+  const [going_live, set_going_live] = useState(false);
   const quality = useQuality(call);
   const talk = useTalk(call);
   const [shown, show] = useState<"talk" | "waves" | null>(null);
@@ -225,6 +227,7 @@ function Stage({ call }: { call: Call }) {
           The connection was lost; reconnecting…
         </p>
       )}
+      <OnAir call={call} />
       {host && call.waiting.map((guest) => <Guest call={call} guest={guest} key={guest.user} />)}
       <div class={staged ? "tiles staged" : "tiles"} ref={grid} data-count={count}>
         {staged ? (
@@ -277,6 +280,7 @@ function Stage({ call }: { call: Call }) {
           <Control icon="devices" label="Devices" run={async () => set_choosing(true)} />
           {host && <Control icon="lock" label={call.locked ? "Unlock room" : "Lock room"} run={() => call.lock(!call.locked)} />}
           {host && <Control icon="people" label={call.lobby ? "Open doors" : "Ask first"} run={() => call.set_lobby(!call.lobby)} />}
+          {host && <Control icon="live" label={call.streaming ? "End live" : "Go live"} run={async () => (call.streaming ? call.unstream() : set_going_live(true))} />}
           <Control icon="copy" label="Copy address" run={() => copy()} />
           <Control icon="leave" label="Leave" run={() => call.leave()} danger />
         </div>
@@ -286,6 +290,7 @@ function Stage({ call }: { call: Call }) {
           {QUALITIES[quality]}
         </p>
       )}
+      {going_live && <GoLive call={call} on_close={() => set_going_live(false)} />}
       {choosing && <Devices call={call} on_close={() => set_choosing(false)} />}
     </div>
   );
