@@ -6,6 +6,7 @@ pub mod intake;
 pub mod packet;
 pub mod payload;
 pub mod reception;
+pub mod red;
 pub mod reorder;
 pub mod rewriter;
 pub mod ring;

@@ -116,7 +116,18 @@ pub struct Format {
     pub payload_type: u8,
     /// How the client numbers its retransmissions.
     pub rtx: Option<u8>,
+    /// How the client numbers it with what was said before once more (RFC 2198).
+    pub red: Option<u8>,
+    /// The client would rather send that.
+    red_first: bool,
     fmtp: Option<String>,
+}
+
+impl Format {
+    /// Whether packets of this number are its, plain or with what was before.
+    pub fn is_of(&self, payload_type: u8) -> bool {
+        self.payload_type == payload_type || self.red == Some(payload_type)
+    }
 }
 
 /// One m-line.
@@ -142,7 +153,14 @@ pub struct Section {
 impl Section {
     /// A place to receive on for somebody within this process, whom no SDP describes.
     pub(crate) fn within(mid: String, kind: Kind, codecs: &[Codec]) -> Section {
-        let format = |codec: &Codec| Format { codec: *codec, payload_type: 0, rtx: None, fmtp: None };
+        let format = |codec: &Codec| Format {
+            codec: *codec,
+            payload_type: 0,
+            rtx: None,
+            red: None,
+            red_first: false,
+            fmtp: None,
+        };
         Section {
             mid,
             kind: Some(kind),
@@ -298,7 +316,12 @@ impl Answerer<'_> {
         };
         let _ = write!(out, "m={name} 9 UDP/TLS/RTP/SAVPF");
         for format in &formats {
-            let _ = write!(out, " {}", format.payload_type);
+            // Clients send what stands first.
+            let both = [Some(format.payload_type), format.red];
+            let both = if format.red_first { [both[1], both[0]] } else { both };
+            for payload_type in both.into_iter().flatten() {
+                let _ = write!(out, " {payload_type}");
+            }
             if let Some(rtx) = format.rtx {
                 let _ = write!(out, " {rtx}");
             }
@@ -375,7 +398,7 @@ impl Answerer<'_> {
     }
 
     fn format(&self, out: &mut String, format: &Format) {
-        let Format { codec, payload_type, rtx, fmtp } = format;
+        let Format { codec, payload_type, rtx, red, fmtp, .. } = format;
         let channels = if codec.is_audio() { "/2" } else { "" };
         let _ = write!(out, "a=rtpmap:{payload_type} {}/{}{channels}\r\n", codec.name(), codec.clock_rate());
         let _ = write!(out, "a=rtcp-fb:{payload_type} transport-cc\r\n");
@@ -386,6 +409,11 @@ impl Answerer<'_> {
         }
         if let Some(fmtp) = fmtp {
             let _ = write!(out, "a=fmtp:{payload_type} {fmtp}\r\n");
+        }
+        if let Some(red) = red {
+            let rate = codec.clock_rate();
+            let _ =
+                write!(out, "a=rtpmap:{red} red/{rate}/2\r\na=fmtp:{red} {payload_type}/{payload_type}\r\n");
         }
         if let Some(rtx) = rtx {
             let rate = codec.clock_rate();
@@ -488,7 +516,8 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
 }
 
 fn formats(lines: &[&str], kind: Kind, _: &str, media: &str) -> Vec<Format> {
-    let fmtp = |payload_type: u8| {
+    let payload_types = || media.split(' ').skip(3).filter_map(|word| word.parse::<u8>().ok());
+    let fmtp_of = |payload_type: u8| {
         let key = format!("a=fmtp:{payload_type} ");
         value(lines, &key).filter(|fmtp| {
             fmtp.len() <= 256 && fmtp.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
@@ -501,9 +530,9 @@ fn formats(lines: &[&str], kind: Kind, _: &str, media: &str) -> Vec<Format> {
         .collect();
     let mut formats: Vec<Format> = Vec::new();
     // The order of the m-line is the client's order.
-    for payload_type in media.split(' ').skip(3).filter_map(|word| word.parse::<u8>().ok()) {
+    for payload_type in payload_types() {
         let Some((_, map)) = maps.iter().find(|(known, _)| *known == payload_type) else { continue };
-        let fmtp = fmtp(payload_type);
+        let fmtp = fmtp_of(payload_type);
         let codec = match (kind, map.to_ascii_lowercase().as_str()) {
             (Kind::Audio, "opus/48000/2") => Codec::Opus,
             (Kind::Video, "vp8/90000") => Codec::Vp8,
@@ -526,7 +555,15 @@ fn formats(lines: &[&str], kind: Kind, _: &str, media: &str) -> Vec<Format> {
             (is_rtx && apt.and_then(|apt| apt.parse().ok()) == Some(payload_type)).then_some(*rtx)
         };
         let rtx = maps.iter().find_map(repairs);
-        formats.push(Format { codec, payload_type, rtx, fmtp: fmtp.map(str::to_owned) });
+        let redundant = |(red, map): &(u8, &str)| {
+            let is_red = map.eq_ignore_ascii_case("red/48000/2");
+            let holds = fmtp_of(*red)?.split('/').all(|held| held.parse() == Ok(payload_type));
+            (is_red && holds).then_some(*red)
+        };
+        let red = maps.iter().find_map(redundant).filter(|_| codec == Codec::Opus);
+        let place = |wanted: u8| payload_types().position(|one| one == wanted);
+        let red_first = red.is_some_and(|red| place(red).is_some_and(|at| Some(at) < place(payload_type)));
+        formats.push(Format { codec, payload_type, rtx, red, red_first, fmtp: fmtp.map(str::to_owned) });
     }
     formats
 }

@@ -86,6 +86,9 @@ async fn offered(
     fits(&offer, &broadcast)?;
     for section in &mut offer.sections {
         section.formats.retain(|format| matches!(format.codec, Codec::H264 | Codec::Opus));
+        // A stream has no data channels, and its sound is not worth twice its bytes.
+        section.data = None;
+        section.formats.iter_mut().for_each(|format| format.red = None);
     }
     let answered = engine.wish.watch(broadcast, offer, context.client()).await?;
     Ok(created("whep", stream, answered))

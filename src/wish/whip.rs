@@ -114,6 +114,8 @@ fn tracks(offer: &mut Offer) -> Result<Vec<(Source, String)>, ApiError> {
         }
         tracks.push((source, section.mid.clone()));
     }
+    // A stream has no data channels.
+    offer.sections.iter_mut().for_each(|section| section.data = None);
     match tracks.is_empty() {
         true => refuse("the offer has no m-line that sends (`a=sendonly`)"),
         false => Ok(tracks),

@@ -58,6 +58,20 @@ fn the_answer_takes_one_codec_to_publish_and_all_for_a_slot() {
 }
 
 #[test]
+fn redundant_sound_is_answered_in_the_clients_order() {
+    let red = "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+    let offer = OFFER.replace("a=rtpmap:63 red/48000/2\r\n", red);
+    let first = |text: &str| Offer::read(text).unwrap().sections[0].formats[0].clone();
+    assert_eq!((first(OFFER).red, first(&offer).red), (None, Some(63)), "only where it says of what");
+    assert_eq!(first(&offer.replace("111/111", "111/96")).red, None);
+    let answered = |text: &str| answer_to(&Offer::read(text).unwrap());
+    assert!(answered(&offer).contains("m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\n"));
+    let preferred = answered(&offer.replace("SAVPF 111 63", "SAVPF 63 111"));
+    assert!(preferred.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), "{preferred}");
+    assert!(preferred.contains(red) && preferred.contains("a=rtpmap:111 opus/48000/2\r\n"), "{preferred}");
+}
+
+#[test]
 fn what_cannot_be_answered_is_said() {
     let changed = |from: &str, to: &str| Offer::read(&OFFER.replace(from, to)).unwrap_err();
     assert_eq!(changed("a=group:BUNDLE 0 1 2 3", "a=x"), SdpError::Unbundled);

@@ -9,6 +9,7 @@ use super::{Member, Out, Sfu, Taken};
 use crate::rtp::packet::{Header, Packet};
 use crate::rtp::payload::{Codec, Vp8};
 use crate::rtp::reception::Stream;
+use crate::rtp::red::{self, Red};
 use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
 use crate::rtp::rtcp::SenderTime;
@@ -30,20 +31,65 @@ pub(super) struct Arrived {
 
 impl Sfu {
     pub(super) fn forward(&mut self, from: u32, bytes: &BytesMut, now: Instant, out: &mut Out) {
-        let Ok(packet) = Packet::read(bytes) else { return };
+        let Ok(mut packet) = Packet::read(bytes) else { return };
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.payload.len() as u64;
+        let Some(member) = self.members.get(from as usize) else { return };
+        if member.is_red(packet.payload_type) {
+            let Some(red) = Red::read(packet.payload) else { return };
+            self.recover(from, &packet, &red, now, out);
+            packet.payload = red.newest;
+        }
         let Some(member) = self.members.get_mut(from as usize) else { return };
         if let Some(arrived) = member.arrive(&packet, bytes, now) {
-            if member.taps.contains(&arrived.stream.track) {
-                let StreamOf { track, layer, .. } = arrived.stream;
-                let report = member.track(track).and_then(|track| track.layers.get(layer)?.report);
-                let told = report.map(|(ntp, timestamp, _)| SenderTime { ntp, timestamp });
-                let (codec, kept) = (arrived.codec, arrived.kept.clone());
-                out.taken.push(Taken { member: member.id, slot: 0, track, codec, kept, told });
-            }
-            self.deliver(from, arrived, now, out);
+            self.pass_arrived(from, arrived, now, out);
         }
+    }
+
+    /// What of sound was lost and comes once more with what followed it goes on as if it had come.
+    fn recover(&mut self, from: u32, packet: &Packet<'_>, red: &Red<'_>, now: Instant, out: &mut Out) {
+        let count = red.before.len();
+        for (at, (kind, offset, piece)) in red.before.iter().enumerate() {
+            let Some(member) = self.members.get_mut(from as usize) else { return };
+            if *kind != red.payload_type || piece.is_empty() {
+                continue;
+            }
+            let sequence = packet.sequence.wrapping_sub((count - at) as u16);
+            let timestamp = packet.timestamp.wrapping_sub(u32::from(*offset));
+            if let Some(arrived) = member.arrive_late(packet, sequence, timestamp, piece, now) {
+                self.pass_arrived(from, arrived, now, out);
+            }
+        }
+    }
+
+    fn pass_arrived(&mut self, from: u32, arrived: Arrived, now: Instant, out: &mut Out) {
+        let Some(member) = self.members.get(from as usize) else { return };
+        if member.taps.contains(&arrived.stream.track) {
+            let StreamOf { track, layer, .. } = arrived.stream;
+            let report = member.track_of(track).and_then(|track| track.layers.get(layer)?.report);
+            let told = report.map(|(ntp, timestamp, _)| SenderTime { ntp, timestamp });
+            let (codec, kept) = (arrived.codec, arrived.kept.clone());
+            out.taken.push(Taken { member: member.id, slot: 0, track, codec, kept, told });
+        }
+        self.deliver(from, arrived, now, out);
+    }
+
+    /// Sound as it is sent to who knows how to read what was said before once more.
+    fn redundant(
+        &self,
+        to: u32,
+        at: usize,
+        stream: StreamOf,
+        codec: Codec,
+        kept: &Kept,
+    ) -> Option<(u8, Kept)> {
+        let slot = self.members.get(to as usize)?.slots.get(at).filter(|_| codec.is_audio())?;
+        let (red, (plain, _), (publisher, key)) = (slot.red?, slot.format(codec)?, slot.bound?);
+        let track = self.members.get(publisher as usize)?.track_of(key)?;
+        let before = track.layers.get(stream.layer)?.ring.get(kept.sequence.wrapping_sub(1))?;
+        let offset = kept.timestamp.wrapping_sub(before.timestamp);
+        let payload = red::write(plain, offset, &before.payload, &kept.payload)?;
+        Some((red, Kept { payload, ..kept.clone() }))
     }
 
     /// Sends what came to all who have it in a slot.
@@ -74,10 +120,13 @@ impl Sfu {
         now: Instant,
         out: &mut Out,
     ) {
+        let redundant = self.redundant(to, at, stream, codec, kept);
         let Some(subscriber) = self.members.get_mut(to as usize) else { return };
         let Some(slot) = subscriber.slots.get_mut(at) else { return };
         let Some(sent) = slot.choose(stream, codec, kept, now) else { return };
-        let Some((payload_type, _)) = slot.format(codec) else { return };
+        let Some((plain, _)) = slot.format(codec) else { return };
+        let (payload_type, kept) =
+            redundant.as_ref().map_or((plain, kept), |(payload_type, kept)| (*payload_type, kept));
         let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
         slot.packets = slot.packets.wrapping_add(1);
         slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
@@ -185,6 +234,38 @@ fn write(
 }
 
 impl Member {
+    /// Whether the client numbers sound with what was said before so.
+    fn is_red(&self, payload_type: u8) -> bool {
+        let mut formats = self.sections.iter().flat_map(|section| &section.formats);
+        formats.any(|format| format.red == Some(payload_type))
+    }
+
+    /// A piece of sound that came within a later packet. `None` when it was there, or is not to be forwarded.
+    fn arrive_late(
+        &mut self,
+        packet: &Packet<'_>,
+        sequence: u16,
+        timestamp: u32,
+        piece: &[u8],
+        now: Instant,
+    ) -> Option<Arrived> {
+        let stream = self.stream_of(packet).filter(|stream| !stream.repairs)?;
+        let track = self.track(stream.track)?;
+        let codec = track.codec;
+        let layer = track.layers.get_mut(stream.layer)?;
+        // What was said before the first packet that came is nobody's loss.
+        layer.reception.as_ref()?;
+        if layer.ring.get(sequence).is_some() {
+            return None;
+        }
+        let payload = Bytes::copy_from_slice(piece);
+        let kept = Kept { sequence, timestamp, marker: false, keyframe: true, at: now, payload };
+        if !layer.ring.put(kept.clone()) || track.muted {
+            return None;
+        }
+        Some(Arrived { codec, stream, kept, subscribers: std::mem::take(&mut track.subscribers) })
+    }
+
     /// Finds out where a packet belongs and keeps it. `None` when it is not to be forwarded.
     fn arrive(&mut self, packet: &Packet<'_>, bytes: &BytesMut, now: Instant) -> Option<Arrived> {
         self.note_arrival(packet, now);
@@ -266,7 +347,7 @@ impl Member {
                 let has = |section: &&Section| {
                     let mut formats = section.formats.iter();
                     section.direction == Direction::Sends
-                        && formats.any(|format| format.payload_type == packet.payload_type)
+                        && formats.any(|format| format.is_of(packet.payload_type))
                 };
                 let mut sections = self.sections.iter().filter(has);
                 let section = sections.next()?;
@@ -277,7 +358,7 @@ impl Member {
         let section = self.section(mid)?;
         let format = section.formats.first()?;
         let repairs = format.rtx == Some(packet.payload_type);
-        if !repairs && format.payload_type != packet.payload_type {
+        if !repairs && !format.is_of(packet.payload_type) {
             return None;
         }
         let track = self.tracks.iter_mut().find(|track| track.mid == mid)?;

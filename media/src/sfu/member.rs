@@ -118,6 +118,8 @@ pub(super) struct Slot {
     pub(super) rtx_ssrc: u32,
     /// The client's numbers: codec, payload type, retransmissions.
     pub(super) formats: Vec<(Codec, u8, Option<u8>)>,
+    /// The client's number for sound with what was said before once more.
+    pub(super) red: Option<u8>,
     pub(super) transport_cc: Option<u8>,
     /// Who publishes what is in it, and what.
     pub(super) bound: Option<(u32, TrackKey)>,
@@ -182,6 +184,7 @@ impl Member {
             ssrc,
             rtx_ssrc: ssrc + 1,
             formats: formats.collect(),
+            red: section.formats.iter().find_map(|format| format.red),
             transport_cc: section.extension(Extension::TransportCc),
             bound: None,
             target: 0,

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 mod demux;
 mod listener;
 mod network;
+mod red;
 mod selector;
 mod topics;
 
