@@ -1,8 +1,8 @@
 //! A room as a live stream: who is on the stage, and everybody who speaks, for viewers beyond the room's size; and its recording.
 //!
 //! The shard gives what it would send a participant ([`Media::listen`]): one picture, and the voices that are heard. Children decode
-//! ([`eye`], [`ear`]), the last picture is shown thirty times a second whoever it is of, the voices are mixed ([`nova_media::mix`]), and
-//! two children make H.264 of one size and AAC of it ([`encoder`]), which is written to the broadcast as a publisher's frames are. So
+//! (`eye`, `ear`), the last picture is shown thirty times a second whoever it is of, the voices are mixed ([`nova_media::mix`]), and
+//! two children make H.264 of one size and AAC of it (`encoder`), which is written to the broadcast as a publisher's frames are. So
 //! playlists, renditions, recordings and viewers over WebRTC follow as from RTMP.
 //!
 //! Raw pictures in the middle are what makes it hold: a speaker who changes, another codec or size, a camera that is switched off, a

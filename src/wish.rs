@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`whep`] | watching: offers, trickle and restarts of ICE, the end |
 //! | [`whip`] | publishing: the same, and from packets to a broadcast |
-//! | [`door`] | what both doors have in common: answers, and the sessions behind them |
+//! | `door` | what both doors have in common: answers, and the sessions behind them |
 //! | [`outlet`] | from a broadcast's frames to packets |
 //! | [`opus`] | AAC to Opus, by a child process |
 //!
