@@ -163,6 +163,8 @@ async function bundleTests() {
     platform: "node",
     format: "esm",
     target: "node18",
+    // What every browser has and Node 18 keeps in a module.
+    banner: { js: 'import { webcrypto as __crypto } from "node:crypto"; globalThis.crypto ??= __crypto;' },
     sourcemap: "inline",
   });
 }

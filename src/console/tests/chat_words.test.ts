@@ -30,7 +30,8 @@ test("a name is being typed after an @, and nowhere else", () => {
 
 test("days begin where they do, and are called as people call them", () => {
   const now = new Date(2026, 10, 21, 9, 0).getTime();
-  const told = [new Date(2026, 10, 21, 0, 1), new Date(2026, 10, 20, 23, 59), new Date(2026, 10, 3, 12), new Date(2024, 1, 29, 12)].map((date) => [day_words(date.getTime(), now), moment_words(date.toISOString(), now)]);
+  const told = [new Date(2026, 10, 21, 0, 1), new Date(2026, 10, 20, 23, 59), new Date(2026, 10, 3, 12), new Date(2024, 1, 29, 12)].map((date) => [day_words(date.getTime(), now).replace(",", ""), moment_words(date.toISOString(), now)]);
+  // Whether a comma follows the weekday is a matter of how new the words of the machine are.
   assert.deepEqual(told, [["Today", "00:01"], ["Yesterday", "Yesterday"], ["Tuesday 3 November", "3 Nov"], ["29 February 2024", "29 Feb 2024"]]);
   const at = (date: Date) => ({ at: date.toISOString() });
   assert.ok(begins_day(at(new Date(2026, 10, 21, 0, 1)), at(new Date(2026, 10, 20, 23, 59))));
