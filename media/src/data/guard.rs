@@ -86,9 +86,10 @@ impl Guard {
     }
 
     fn admits(&mut self, kind: u8, body: &[u8], cumulative: u32) -> Result<bool, Ending> {
-        // What is behind is a repetition, which the library knows.
+        // What is behind is a repetition, which the library knows. It may be a little further than it has acknowledged: what seems
+        // to be far behind from here can be far ahead from there.
         let ahead = |tsn: u32| match tsn.wrapping_sub(cumulative) {
-            distance @ 1..=0x7FFF_FFFF => distance,
+            distance @ 1..=0xBFFF_FFFF => distance,
             _ => 0,
         };
         let mut reader = ByteReader::new(body);
