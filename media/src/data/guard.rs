@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(judge(&mut guard, kind::DATA, &data(99 + AHEAD_MAX, 0, 9)), Ok(Verdict::Pass));
         assert_eq!(judge(&mut guard, kind::DATA, &data(100 + AHEAD_MAX, 0, 9)), Ok(Verdict::Drop));
         assert_eq!(judge(&mut guard, kind::FORWARD_TSN, &(99 + AHEAD_MAX).to_be_bytes()), Ok(Verdict::Pass));
-        for tsn in [100 + AHEAD_MAX, 99 + 0x7FFF_FFFF] {
+        for tsn in [100 + AHEAD_MAX, 99 + 0x7FFF_FFFF, 99 + 0x8000_0000, 99 + 0x8000_0000 + AHEAD_MAX] {
             assert_eq!(judge(&mut guard, kind::FORWARD_TSN, &tsn.to_be_bytes()), Ok(Verdict::Drop));
         }
         assert_eq!(judge(&mut guard, kind::DATA, &data(3, 0, 9)), Ok(Verdict::Pass), "a repetition");
