@@ -8,6 +8,7 @@ use bytes::Bytes;
 use nova_actors::id::StreamId;
 use nova_actors::port::Tap;
 use nova_media::hls::{Kept, Whole};
+use time::OffsetDateTime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -119,7 +120,7 @@ async fn record(
     // A broadcast without a whole segment is nothing to keep.
     let Some(first) = first else { return };
     let _writing = Writing::begin(&inner);
-    let Some(open) = open(&inner, stream, &broadcast).await else { return };
+    let Some(open) = open(&inner, stream, &broadcast, &first.segment).await else { return };
     let mut writer = Writer { inner: &inner, open, init: None, heard: Instant::now() };
     let mut next = Some(first);
     while let Some(waiting) = next {
@@ -134,11 +135,14 @@ async fn record(
 }
 
 /// The row of the recording; none when nobody wants it, or the node leaves before the database is there.
-async fn open(inner: &Inner, stream: StreamId, broadcast: &str) -> Option<Open> {
+async fn open(inner: &Inner, stream: StreamId, broadcast: &str, first: &Whole) -> Option<Open> {
     let folder = new_folder().ok()?;
+    // It is known of a segment only when it is whole.
+    let began = i128::from(first.at_unix_ms) * 1_000_000;
+    let began = OffsetDateTime::from_unix_timestamp_nanos(began).unwrap_or_else(|_| inner.now());
     let mut pause = Pause::default();
     loop {
-        match inner.store.begin_recording(stream, broadcast, inner.node, &folder, inner.now()).await {
+        match inner.store.begin_recording(stream, broadcast, inner.node, &folder, began, inner.now()).await {
             Ok(open) => return open,
             Err(error) => tracing::warn!(%stream, %error, "a recording could not begin yet"),
         }

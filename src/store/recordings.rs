@@ -109,19 +109,20 @@ impl From<OpenRow> for Open {
 
 impl Store {
     /// Begins the recording of a broadcast, or goes on with the one that another node began. None when the stream's owner wants none,
-    /// or has deleted it already. `folder` is for a new one.
+    /// or has deleted it already. `folder` and `started_at`, when its first frame was taken in, are for a new one.
     pub async fn begin_recording(
         &self,
         stream: StreamId,
         broadcast: &str,
         node: NodeId,
         folder: &str,
+        started_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<Option<Open>, StoreError> {
         let row = sqlx::query_as!(
             OpenRow,
             "INSERT INTO recordings (id, stream_id, owner_id, title, folder, broadcast, state, node_id, heard_at, started_at)
-             SELECT $1, s.id, s.owner_id, s.title, $2, $3, 'recording', $4, $5, $5 FROM streams s
+             SELECT $1, s.id, s.owner_id, s.title, $2, $3, 'recording', $4, $5, $7 FROM streams s
              WHERE s.id = $6
                AND (s.record OR EXISTS (SELECT FROM recordings r WHERE r.stream_id = s.id AND r.broadcast = $3))
              ON CONFLICT (stream_id, broadcast) DO UPDATE SET state = 'recording', node_id = $4, heard_at = $5
@@ -132,7 +133,8 @@ impl Store {
             broadcast,
             node.as_uuid(),
             now,
-            stream.as_uuid()
+            stream.as_uuid(),
+            started_at
         )
         .fetch_optional(self.pool())
         .await?;

@@ -65,7 +65,10 @@ impl Link {
 
     /// What is said when Kafka did not answer for so long.
     pub fn is_silent(&self, after: Duration) -> Refusal {
-        Refusal::Away(format!("Kafka at {} did not answer within {} s", self.brokers(), after.as_secs()))
+        let (brokers, seconds) = (self.brokers(), after.as_secs());
+        Refusal::Away(format!(
+            "Kafka at {brokers} did not answer within {seconds} s; check that it runs and that NOVA_KAFKA_BROKERS is right"
+        ))
     }
 
     /// Sends records of a topic, and returns when all of them are acknowledged: those of one key in order.
