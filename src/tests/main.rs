@@ -32,6 +32,7 @@ mod idempotency;
 mod kafka;
 mod licences;
 mod limits;
+mod live_aiortc;
 mod live_broadcast;
 mod live_edge;
 mod live_gstreamer;

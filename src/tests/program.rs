@@ -201,7 +201,7 @@ fn a_full_disk_is_one_sentence() {
     let path = data.path().to_str().expect("utf-8");
     // A disk of a few megabytes that only this process tree sees; a user namespace where we are not root.
     let arguments = format!(
-        "--data-dir {path} --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0 --rtmp-addr 127.0.0.1:0"
+        "--data-dir {path} --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0 --rtmp-addr 127.0.0.1:0 --rtc-addr 127.0.0.1:0"
     );
     let script =
         format!("mount -t tmpfs -o size=12m,mode=0755 nova-full {path} && exec {NOVA} serve {arguments}");
