@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod draft;
+mod following;
 pub mod presence;
 pub mod relay;
 pub mod stream_chat;

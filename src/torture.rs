@@ -5,11 +5,12 @@
 //! | [`chat`] | `nova torture chat`: nodes, what happens to them, and in which order |
 //! | [`device`] | who talks meanwhile, and writes down what it sees |
 //! | [`proxy`] | a way to Redis that can be cut |
-//! | [`history`], [`check`] | what was seen, and the judge of it |
+//! | [`history`], [`check`], [`fault`] | what was seen, the judge of it, and what must not be |
 
 pub mod chat;
 pub mod check;
 pub mod device;
+pub mod fault;
 pub mod history;
 pub mod proxy;
 

@@ -10,7 +10,9 @@
 
 pub mod audience;
 pub mod broadcast;
+mod broadcasts;
 mod claims;
+mod desk;
 mod gop;
 pub mod ladder;
 pub mod listener;
@@ -35,7 +37,8 @@ use crate::{
     port::{Airing, LifeState, Recorder, SILENCE_MAX, Standing, Streams, Transcoder},
 };
 
-pub use broadcast::{Broadcast, Broadcasts, Condition, View};
+pub use broadcast::{Broadcast, Condition, View};
+pub use broadcasts::Broadcasts;
 pub use claims::{Claims, News};
 pub use ladder::{Ladder, Step};
 pub use listener::{Heard, Listener};

@@ -20,7 +20,7 @@ use nova_actors::port::{self, Bus, BusEvent};
 use tokio::sync::{broadcast, mpsc};
 
 use super::blocks::Blocks;
-use super::talk::Following;
+use super::following::Following;
 use crate::chat::Door;
 use crate::journal::{Committed, Journal};
 use crate::telemetry::Metrics;

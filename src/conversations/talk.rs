@@ -11,13 +11,14 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use nova_actors::clock::Clock;
 use nova_actors::conversation::{Entry, Seq};
-use nova_actors::id::{ConversationId, DeviceId, SessionId, UserId};
+use nova_actors::id::{ConversationId, DeviceId, UserId};
 use nova_actors::port::{LogError, MessageLog};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Conversations;
 use super::draft::{self, Draft};
+use super::following::Following;
 use super::presence::Presences;
 use super::relay::{Relay, encode, wire_entry};
 use super::watch::Watching;
@@ -40,30 +41,6 @@ const REPLAY_LEN_MAX: u64 = 1_000;
 const ACKS_EVERY: Duration = Duration::from_millis(250);
 /// Conversations whose ends are asked for in one statement.
 const TOPS_LEN: usize = 1_000;
-
-/// Who follows what on this node.
-#[derive(Debug, Default)]
-pub(super) struct Following(Mutex<HashMap<SessionId, HashSet<ConversationId>>>);
-
-impl Following {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, HashSet<ConversationId>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `false` when it was so already, or the device has left.
-    fn add(&self, session: SessionId, conversation: ConversationId) -> bool {
-        self.lock().get_mut(&session).is_some_and(|follows| follows.insert(conversation))
-    }
-
-    /// `false` when it was not so.
-    pub(super) fn remove(&self, session: SessionId, conversation: ConversationId) -> bool {
-        self.lock().get_mut(&session).is_some_and(|follows| follows.remove(&conversation))
-    }
-
-    fn has(&self, session: SessionId, conversation: ConversationId) -> bool {
-        self.lock().get(&session).is_some_and(|follows| follows.contains(&conversation))
-    }
-}
 
 /// The deciders of conversations. Cheap to clone.
 #[derive(Clone)]
@@ -435,7 +412,7 @@ impl Deciders for Talk {
                 |resume: &Resume| Some(resume.top - resume.cursor).filter(|len| *len <= REPLAY_LEN_MAX);
             let queue = resumes.iter().filter_map(waits).sum();
             let gaps = resumes.iter().filter(|resume| waits(resume).is_none()).count();
-            live.0.following.lock().insert(device.session(), HashSet::new());
+            live.0.following.came(device.session());
             live.0.presences.came(&device);
             let then = async move {
                 // A device that has left needs nothing more.
@@ -524,7 +501,7 @@ impl Deciders for Talk {
     }
 
     fn hole(&self, device: &DeviceHandle, topic: Topic, next: u64) {
-        let follows = self.0.following.lock().get(&device.session()).cloned().unwrap_or_default();
+        let follows = self.0.following.of(device.session());
         let Some(of) = follows.into_iter().find(|of| Topic::from(*of) == topic) else { return };
         let (live, device) = (self.clone(), device.clone());
         actix_rt::spawn(async move {
@@ -534,7 +511,7 @@ impl Deciders for Talk {
     }
 
     fn closed(&self, device: &DeviceHandle) {
-        let follows = self.0.following.lock().remove(&device.session()).unwrap_or_default();
+        let follows = self.0.following.left(device.session());
         self.0.presences.went(device);
         let (relay, watching, session) = (self.0.relay.clone(), self.0.watching.clone(), device.session());
         actix_rt::spawn(async move {

@@ -4,20 +4,16 @@
 //! [`View`] goes out on a watch channel. Viewers read the latest view, wait for the next, and take parts from the shelf; nothing
 //! they do makes the publisher wait.
 
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use nova_media::{
     codec::Configuration,
     frame::{Media, Track},
-    hls::{Cut, Segmenter, Settings, Snapshot, Window, multivariant},
+    hls::{Cut, Settings, Snapshot, Window},
     rtmp::{Metadata, Report},
 };
 use tokio::{
@@ -27,10 +23,9 @@ use tokio::{
 
 use super::{
     audience::Audience,
-    gop::Gop,
+    desk::Desk,
     ladder::{Ladder, rung_of},
-    listener::{self, Ear, Heard, Listener},
-    rates::Rates,
+    listener::{self, Heard, Listener},
     state::Session,
 };
 use crate::{
@@ -98,21 +93,6 @@ pub struct Broadcast {
     condition: Mutex<Condition>,
 }
 
-/// Who writes, and what was written last.
-#[derive(Debug)]
-struct Desk {
-    session: Session,
-    segmenter: Segmenter,
-    rates: Rates,
-    video: Option<Arc<Configuration>>,
-    audio: Option<Arc<Configuration>>,
-    tap: Option<Box<dyn Tap>>,
-    ears: Vec<Ear>,
-    gop: Gop,
-    next_msn: u64,
-    ended: bool,
-}
-
 impl Broadcast {
     /// An empty one. `name` tells it from the other broadcasts of the stream in every address; letters and digits.
     #[must_use]
@@ -130,18 +110,7 @@ impl Broadcast {
             settings: RwLock::new(settings),
             is_going_on: standing != Standing::default(),
             is_private: AtomicBool::new(false),
-            desk: Mutex::new(Desk {
-                session: standing.sessions,
-                segmenter: Segmenter::new(settings, standing.next_msn),
-                rates: Rates::default(),
-                video: None,
-                audio: None,
-                tap: None,
-                ears: Vec::new(),
-                gop: Gop::default(),
-                next_msn: standing.next_msn,
-                ended: false,
-            }),
+            desk: Mutex::new(Desk::new(settings, standing)),
             shelf: RwLock::new(Window::going_on(settings, "0", standing.discontinuities)),
             views: watch::Sender::new(None),
             ladder: Ladder::new(settings, standing.discontinuities),
@@ -473,62 +442,6 @@ impl Broadcast {
     }
 }
 
-impl Desk {
-    /// Tells all who listen, and forgets those who have gone.
-    fn tell(&mut self, heard: &Heard) {
-        self.ears.retain(Ear::is_heard);
-        self.ears.iter().for_each(|ear| ear.tell(heard.clone()));
-    }
-
-    fn multivariant(&self, name: &str, others: Vec<multivariant::Variant>) -> String {
-        let configurations = [&self.video, &self.audio].into_iter().flatten();
-        let picture = self.video.as_ref().and_then(|video| video.picture());
-        let (bandwidth_bps, average_bandwidth_bps) = self.rates.bandwidth_bps();
-        let mut uri = String::with_capacity(name.len() + PLAYLIST.len() + 1);
-        write!(uri, "{name}/{PLAYLIST}").expect("a String takes all");
-        let mut variants = vec![multivariant::Variant {
-            uri,
-            bandwidth_bps,
-            average_bandwidth_bps,
-            codecs: configurations.map(|configuration| configuration.codecs()).collect(),
-            resolution: picture.map(|picture| (picture.width, picture.height)),
-            frames_per_s: picture.and_then(|picture| picture.frames_per_s),
-        }];
-        variants.extend(others);
-        multivariant::render(&variants)
-    }
-}
-
-/// The broadcasts of a node, by stream. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Broadcasts(Arc<RwLock<HashMap<StreamId, Arc<Broadcast>>>>);
-
-impl Broadcasts {
-    /// The broadcast of a stream, while it is on the air and for a while after.
-    #[must_use]
-    pub fn of(&self, stream: StreamId) -> Option<Arc<Broadcast>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned()
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Broadcast>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    pub(super) fn put(&self, broadcast: Arc<Broadcast>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(broadcast.stream(), broadcast);
-    }
-
-    /// Removes this broadcast, unless another has taken its place.
-    pub(super) fn remove(&self, broadcast: &Arc<Broadcast>) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if all.get(&broadcast.stream()).is_some_and(|there| Arc::ptr_eq(there, broadcast)) {
-            all.remove(&broadcast.stream());
-        }
-    }
-}
-
 /// What a panicking thread left is whole: every change here is a sequence of plain assignments.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -561,18 +474,5 @@ mod tests {
         broadcast.leave();
         let jump = Media::Discontinuity { jump_ms: 5 };
         assert_eq!(broadcast.write(4, 0, &jump), Err(Superseded));
-    }
-
-    #[test]
-    fn only_the_broadcast_that_is_there_is_removed() {
-        let (all, stream) = (Broadcasts::default(), StreamId::generate());
-        let make = |name: &str| Arc::new(Broadcast::new(stream, name.into(), Settings::default()));
-        let (old, new) = (make("a"), make("b"));
-        all.put(Arc::clone(&old));
-        all.put(Arc::clone(&new));
-        all.remove(&old);
-        assert!(all.of(stream).is_some_and(|there| Arc::ptr_eq(&there, &new)));
-        all.remove(&new);
-        assert!(all.of(stream).is_none());
     }
 }

@@ -23,7 +23,7 @@ use super::{Blocked, OnceLockJournal, Relay, Told};
 use crate::chat::Door;
 use crate::chat::seam::{DeviceHandle, Topic};
 use crate::conversations::blocks::Blocks;
-use crate::conversations::talk::Following;
+use crate::conversations::following::Following;
 use crate::telemetry::Metrics;
 
 /// How often the log is asked how far the followed conversations have come.
