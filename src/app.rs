@@ -284,6 +284,11 @@ impl App {
             Some(rtc) => Media::start(&config.rtc, rtc, metrics.clone())?,
             None => Media::elsewhere(),
         };
+        if config.rtc.rtc_fault_stall_s > 0 {
+            media
+                .stall_on_signal(Duration::from_secs(config.rtc.rtc_fault_stall_s.into()))
+                .map_err(RtcError::from)?;
+        }
         let parts = calls::Parts {
             node,
             are_here: config.has_role(NodeRole::Rtc),

@@ -6,6 +6,7 @@
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
 //! is one call to the kernel for each subscriber instead of thirty.
 
+mod fault;
 pub mod streams;
 
 use std::io::{self, IoSliceMut};
@@ -92,6 +93,7 @@ enum Order {
         member: MemberId,
     },
     Stream(streams::StreamOrder),
+    Fault(fault::Fault),
 }
 
 /// The shard, from outside. Cheap to clone; the shard ends with the last.
@@ -362,6 +364,7 @@ impl Shard {
                 self.attending.left(member);
                 self.sfu.leave(member, now, &mut self.out);
             }
+            Order::Fault(fault) => fault.strike(),
             Order::Stream(order) => self.attending.carry_out(order, &mut self.sfu, now, &mut self.out),
         }
     }

@@ -69,6 +69,8 @@ pub struct Estimator {
     heard_at: Option<Instant>,
     last_sent_at: Option<Instant>,
     rtt: Duration,
+    /// What was sent before this says nothing of the round trip.
+    rtt_from_us: i64,
     remb: Option<u64>,
     probe: Option<Probe>,
     probe_next: Instant,
@@ -108,6 +110,7 @@ impl Estimator {
             heard_at: None,
             last_sent_at: None,
             rtt: Duration::from_millis(100),
+            rtt_from_us: 0,
             remb: None,
             probe: None,
             probe_next: now,
@@ -163,8 +166,10 @@ impl Estimator {
             }
         }
         if let Some(newest) = newest {
-            let rtt = Duration::from_micros(u64::try_from(now_us - newest).unwrap_or(0));
-            self.rtt = (self.rtt * 7 + rtt.min(Duration::from_secs(2))) / 8;
+            if newest >= self.rtt_from_us {
+                let rtt = Duration::from_micros(u64::try_from(now_us - newest).unwrap_or(0));
+                self.rtt = (self.rtt * 7 + rtt.min(Duration::from_secs(2))) / 8;
+            }
             self.delay.note_queue(least_ms, now_us);
         }
         self.forget_acked();
@@ -183,6 +188,15 @@ impl Estimator {
         if self.heard_at.is_none() {
             self.remb = Some(bps.max(LEAST_BPS));
         }
+    }
+
+    /// Nobody was there to hear the receiver for so long, until now: its silence says nothing, nor does the time its feedback waited.
+    pub fn excuse(&mut self, away: Duration, now: Instant) {
+        self.heard_at = self.heard_at.map(|at| (at + away).min(now));
+        self.updated_at = (self.updated_at + away).min(now);
+        self.rtt_from_us = self.us(now);
+        // What was to come of it did not come in time.
+        self.probe = None;
     }
 
     /// What the path is believed to carry, bits a second; `None` when nothing was ever said about it.

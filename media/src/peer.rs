@@ -347,6 +347,12 @@ impl Peer {
         Ok(())
     }
 
+    /// Nobody was there to hear the participant for so long.
+    pub fn excuse(&mut self, away: Duration) {
+        self.born += away;
+        self.consent = self.consent.map(|at| at + away);
+    }
+
     /// How often [`Peer::poll`] is worth asking.
     pub const POLL: Duration = Duration::from_millis(50);
 

@@ -14,9 +14,11 @@
 //! | `binding` | which track is in which slot, who speaks |
 //! | `topics` | what is said on data channels, to whom it goes |
 //! | [`stress`] | what is sent less of when there is too much to do |
+//! | `absence` | what is not held against anybody after the shard itself was away |
 //! | `plan` | which layer of it is sent, as the receiver's path carries it |
 //! | `feedback` | RTCP in both directions, and what is due when |
 
+mod absence;
 mod binding;
 mod fed;
 mod feedback;
@@ -231,6 +233,8 @@ pub struct Sfu {
     random: u64,
     packet: Vec<u8>,
     polled: Option<Instant>,
+    /// When it was last asked anything.
+    awake: Instant,
     faces_max: usize,
     /// When the shard's NTP time began; only differences of it mean anything.
     epoch: Instant,
@@ -257,6 +261,7 @@ impl Sfu {
             random: seed | 1,
             packet: Vec::with_capacity(crate::rtp::packet::PACKET_BYTES_MAX),
             polled: None,
+            awake: now,
             faces_max: usize::MAX,
             epoch: now,
         }
@@ -450,6 +455,7 @@ impl Sfu {
 
     /// A datagram came.
     pub fn input(&mut self, datagram: &[u8], from: SocketAddr, now: Instant, out: &mut Out) {
+        self.note_awake(now);
         if stun::is_stun(datagram) {
             return self.hear_binding(datagram, from, now, out);
         }
@@ -479,6 +485,7 @@ impl Sfu {
             return;
         }
         self.polled = Some(now);
+        self.note_awake(now);
         self.bind(now, out);
         self.bring_up_to_date(now, out);
         self.report(now, out);

@@ -12,8 +12,10 @@
 //! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`.
 
 pub mod canned;
+pub mod meter;
 pub mod peer;
 pub mod seat;
+mod told;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,11 +31,13 @@ use tokio::time::{sleep, timeout};
 
 use super::BenchError;
 use super::installation::{Installation, Node};
-use super::measure::{Line, Processes, Times, load};
+use super::measure::{Line, Processes, Times};
 use super::people::{Device, Rest, Town};
 use canned::{Layer, RIDS, Voice};
+use meter::Meter;
 use peer::{Peer, Shape, Tally};
 use seat::Seat;
+use told::{Measured, Recovery};
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,6 +87,10 @@ pub struct CallsBench {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub stall: u32,
 
+    /// The same with the thread of the media alone: the signalling goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, conflicts_with = "stall", value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub stall_shard: u32,
+
     /// Print rows of a table in Markdown.
     #[arg(long)]
     pub markdown: bool,
@@ -102,6 +110,10 @@ const TICK: Duration = Duration::from_millis(2);
 const JOINS: usize = 16;
 /// Bits a second of the layers of a camera, in thousands: the middle one is 100 packets a second.
 const LAYERS_KBPS: [u32; 3] = [150, 880, 2_500];
+/// How long everybody has to see again after a stall, before it is given up.
+const RECOVERY_MAX: Duration = Duration::from_secs(10);
+/// When the metrics hold what has just happened.
+const COUNTED_AFTER: Duration = Duration::from_millis(2_500);
 /// Lines of a tile: the middle layer.
 const TILE_HEIGHT: u32 = 360;
 
@@ -133,7 +145,9 @@ impl CallsBench {
 
     async fn measure(&self, scenario: Scenario) -> Result<Vec<Line>, BenchError> {
         let installation = Installation::start("bench-calls").await?;
-        let mut node = installation.node("node-1", None, None, &["--rtc-participants-max", "1000"]).await?;
+        let stall = self.stall_shard.to_string();
+        let options = ["--rtc-participants-max", "1000", "--rtc-fault-stall-s", &stall];
+        let mut node = installation.node("node-1", None, None, &options).await?;
         let measured = Box::pin(self.with_node(scenario, &installation, &node)).await;
         node.process.signal(Signal::TERM);
         node.process.ended().await;
@@ -164,7 +178,7 @@ impl CallsBench {
             crowd.see_something().await?;
         }
         sleep(WARM).await;
-        let measured = self.watch(&mut crowd, &server, node).await;
+        let measured = self.watch(&mut crowd, &server, node).await?;
         drop(conductor);
         let resident = server.resident_bytes();
         let mut lines = self.lines(scenario, &crowd, &measured, rooms);
@@ -275,7 +289,12 @@ impl CallsBench {
     }
 
     /// Lets time pass, and tells what it cost.
-    async fn watch(&self, crowd: &mut Crowd, server: &Processes, node: &Node) -> Measured {
+    async fn watch(
+        &self,
+        crowd: &mut Crowd,
+        server: &Processes,
+        node: &Node,
+    ) -> Result<Measured, BenchError> {
         let tally = crowd.tally.clone();
         let before: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
         let count = |tally: &Tally| (tally.packets.get(), tally.published.get(), tally.bytes.get());
@@ -283,25 +302,28 @@ impl CallsBench {
         let repeats = tally.repeats.get();
         tally.latency_us.borrow_mut().clear();
         tally.time_one_of.set(17);
+        let meter = Meter::of(node).await?;
         let (began, cpu) = (Instant::now(), server.cpu());
         let whole = Duration::from_secs(u64::from(self.seconds));
-        if self.stall > 0 {
+        let mut recovery = None;
+        if self.stall_s() > 0 {
             sleep(whole / 3).await;
-            node.process.signal(Signal::STOP);
-            sleep(Duration::from_secs(u64::from(self.stall))).await;
-            node.process.signal(Signal::CONT);
+            recovery = Some(self.stall_all(crowd, node).await?);
         }
         sleep(whole.saturating_sub(began.elapsed())).await;
         let (took, cpu) = (began.elapsed(), server.cpu() - cpu);
         tally.time_one_of.set(0);
+        let forwards = Meter::of(node).await?.spread(&meter, "nova_rtc_forward_duration_seconds");
         let after: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
         let sum = |of: fn(&Seen) -> u64| {
             after.iter().map(of).sum::<u64>().saturating_sub(before.iter().map(of).sum::<u64>())
         };
         let now = count(&tally);
-        Measured {
+        Ok(Measured {
             took,
             cpu,
+            recovery,
+            forwards,
             packets: now.0 - counts.0,
             published: now.1 - counts.1,
             bytes: now.2 - counts.2,
@@ -312,113 +334,49 @@ impl CallsBench {
             lost: sum(|seen| seen.lost),
             broken: sum(|seen| seen.broken + seen.backwards),
             longest: after.iter().map(|seen| seen.longest).max().unwrap_or_default(),
-        }
-    }
-
-    fn title(&self, scenario: Scenario, rooms: usize) -> String {
-        let peers = self.peers;
-        match scenario {
-            Scenario::Audio => format!("{rooms} × audio 1 → {}", peers - 1),
-            Scenario::Video => format!("{rooms} × video of {} kbit/s 1 → {}", self.kbps, peers - 1),
-            Scenario::Room => format!("{rooms} × room of {peers}, {} tiles", self.tiles),
-            Scenario::Idle => format!("{rooms} × room of {peers}, silent"),
-        }
-    }
-
-    fn lines(&self, scenario: Scenario, crowd: &Crowd, seen: &Measured, rooms: usize) -> Vec<Line> {
-        let title = self.title(scenario, rooms);
-        let seconds = seen.took.as_secs_f64();
-        let core = seen.cpu.as_secs_f64() / seconds;
-        let per_core = seen.packets as f64 / seen.cpu.as_secs_f64().max(1e-9);
-        let mut lines = Vec::new();
-        let told = |what: &str, seen: String| Line::told(format!("{title}: {what}"), seen);
-        let promised = |what: &str, promised: &str, seen: String, kept: bool| {
-            Line::promised(format!("{title}: {what}"), promised, seen, kept)
-        };
-        let rate = format!(
-            "{:.0}/s in, {:.0}/s out, {:.1} Mbit/s out, {} again, load {}",
-            seen.published as f64 / seconds,
-            seen.packets as f64 / seconds,
-            seen.bytes as f64 * 8e-6 / seconds,
-            seen.repeats,
-            load()
-        );
-        lines.push(told("packets", rate));
-        let cpu = format!("{per_core:.0}/s, {:.1} % of a core", core * 100.0);
-        match scenario {
-            Scenario::Audio => {
-                lines.push(promised("packets out of a busy core", "≥ 300,000/s", cpu, per_core >= 300e3));
-            }
-            Scenario::Video => {
-                lines.push(promised("packets out of a busy core", "≥ 250,000/s", cpu, per_core >= 250e3));
-            }
-            Scenario::Room => {
-                let is_full = self.peers == 50 && self.tiles == 9 && rooms == 1;
-                lines.push(match is_full {
-                    true => promised("CPU", "≤ 0.4 core", cpu, core <= 0.4),
-                    false => told("CPU", cpu),
-                });
-            }
-            Scenario::Idle => {
-                let percent = core * 100.0 / crowd.peers.len() as f64;
-                let cpu = format!("{percent:.3} % of a core");
-                lines.push(promised("CPU of a participant", "≤ 0.1 % of a core", cpu, percent <= 0.1));
-                return lines;
-            }
-        }
-        let (p50, p99) = (seen.latency.quantile_ms(0.5), seen.latency.quantile_ms(0.99));
-        let latency = format!(
-            "p50 {p50:.2}, p90 {:.2}, p99 {p99:.2}, p99.9 {:.2} ms",
-            seen.latency.quantile_ms(0.9),
-            seen.latency.quantile_ms(0.999)
-        );
-        lines.push(promised(
-            "from sending to arrival",
-            "p50 ≤ 0.2, p99 ≤ 2 ms",
-            latency,
-            p50 <= 0.2 && p99 <= 2.0,
-        ));
-        if scenario != Scenario::Audio {
-            let is_clean = self.loss == 0 && self.stall == 0;
-            let freezes = format!(
-                "{} in {} frames, the longest gap {} ms, {} packets never came, {} frames broken",
-                seen.freezes,
-                seen.frames,
-                seen.longest.as_millis(),
-                seen.lost,
-                seen.broken
-            );
-            let is_good = seen.freezes == 0 && seen.broken == 0;
-            lines.push(match is_clean {
-                true => promised("freezes over 500 ms", "0", freezes, is_good),
-                false => told("freezes over 500 ms", freezes),
-            });
-        }
-        if self.stall > 0 {
-            let still = crowd.peers.iter().filter(|peer| peer.sees_now()).count();
-            let all = crowd.peers.len();
-            let seen = format!("{still} of {all} see again");
-            lines.push(promised(&format!("after {} s of nothing", self.stall), "all", seen, still == all));
-        }
-        lines.push(told("from connecting to media", Times::new(crowd.joined_us.clone()).to_string()));
-        lines
+        })
     }
 }
 
-/// What a measure gave.
-struct Measured {
-    took: Duration,
-    cpu: Duration,
-    packets: u64,
-    published: u64,
-    bytes: u64,
-    repeats: u64,
-    latency: Times,
-    frames: u64,
-    freezes: u64,
-    lost: u64,
-    broken: u64,
-    longest: Duration,
+impl CallsBench {
+    /// Seconds of nothing in the middle.
+    fn stall_s(&self) -> u32 {
+        self.stall.max(self.stall_shard)
+    }
+
+    /// Nothing is forwarded for a while, and then everybody is to see again.
+    async fn stall_all(&self, crowd: &Crowd, node: &Node) -> Result<Recovery, BenchError> {
+        let long = Duration::from_secs(u64::from(self.stall_s()));
+        let before = Meter::of(node).await?;
+        if self.stall > 0 {
+            node.process.signal(Signal::STOP);
+            sleep(long).await;
+            node.process.signal(Signal::CONT);
+        } else {
+            node.process.signal(Signal::USR2);
+            sleep(long).await;
+        }
+        let over = Instant::now();
+        let blind = || crowd.peers.iter().filter(|peer| !peer.sees_now()).count();
+        let mut after = None;
+        while over.elapsed() < RECOVERY_MAX {
+            if blind() == 0 {
+                after = Some(over.elapsed());
+                break;
+            }
+            sleep(TICK).await;
+        }
+        // What is counted is added to the metrics once a second, and what is asked for twice is so after half of one.
+        sleep(COUNTED_AFTER).await;
+        let meter = Meter::of(node).await?;
+        let added = |name: &str| (meter.sum(name) - before.sum(name)).max(0.0) as u64;
+        Ok(Recovery {
+            after,
+            blind: blind(),
+            gone: added("nova_rtc_failed_total"),
+            keyframes: added("nova_rtc_keyframe_requests_total"),
+        })
+    }
 }
 
 impl Crowd {

@@ -224,3 +224,62 @@ async fn watched() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_shard_that_did_not_run_for_two_seconds_goes_on_as_before() {
+    LocalSet::new().run_until(stalled()).await;
+}
+
+async fn stalled() {
+    const STALL: Duration = Duration::from_secs(2);
+    const RECOVERS_IN: Duration = Duration::from_secs(2);
+    let mut stage = Stage::new();
+    let mut all = Vec::new();
+    for key in 1..=3_u64 {
+        let (member, peer) = stage.joins(1, SHOWS).await;
+        stage.media.publish(member, key, "1".to_owned(), Source::Camera, false).await.unwrap();
+        peer.show(camera(100 * key as u32));
+        all.push((member, peer));
+    }
+    all.push(stage.joins(1, LOOKS).await);
+    // Everybody sees, and nobody climbs to a higher layer any more.
+    let keyframes = |stage: &Stage| stage.metrics.rtc_keyframes.get();
+    let (mut asked, mut since) = (0, Instant::now());
+    until(|| {
+        stage.tell(&all);
+        if std::mem::replace(&mut asked, keyframes(&stage)) != asked
+            || !all.iter().all(|(_, peer)| peer.sees_now())
+        {
+            since = Instant::now();
+        }
+        since.elapsed() > Duration::from_millis(2_500)
+    })
+    .await;
+    let layers: Vec<usize> = all.iter().map(|(_, peer)| peer.layers_made()).collect();
+    stage.media.stall(STALL).await;
+    let began = Instant::now();
+    until(|| all.iter().all(|(_, peer)| !peer.sees_now())).await;
+    assert!(began.elapsed() < STALL, "nothing is sent while it stalls");
+    until(|| began.elapsed() >= STALL).await;
+    until(|| {
+        stage.tell(&all);
+        all.iter().all(|(_, peer)| peer.sees_now())
+    })
+    .await;
+    let took = began.elapsed() - STALL;
+    assert!(took < RECOVERS_IN, "everybody saw again only {took:?} after the stall");
+    // As long as a second wave would take, and the metrics to hold it. Who fails meanwhile is told, and that panics.
+    let since = Instant::now();
+    until(|| {
+        stage.tell(&all);
+        since.elapsed() > Duration::from_millis(2_500)
+    })
+    .await;
+    assert!(all.iter().all(|(_, peer)| peer.sees_now() && peer.is_connected()));
+    assert!(keyframes(&stage) - asked <= 3, "{} keyframes of three tracks", keyframes(&stage) - asked);
+    assert_eq!(all.iter().map(|(_, peer)| peer.layers_made()).collect::<Vec<_>>(), layers);
+    assert_eq!(stage.metrics.rtc_shed_level.get(), 0);
+    let broken: u64 =
+        all.iter().flat_map(|(_, peer)| peer.seen()).map(|seen| seen.broken + seen.backwards).sum();
+    assert_eq!(broken, 0);
+}
