@@ -147,6 +147,8 @@ pub struct Section {
     pub rids: Vec<String>,
     /// Data channels (RFC 8841): bytes of the largest message the client takes.
     pub data: Option<usize>,
+    /// The client does not want it any more.
+    is_refused: bool,
     media: String,
 }
 
@@ -169,6 +171,7 @@ impl Section {
             extensions: Vec::new(),
             rids: Vec::new(),
             data: None,
+            is_refused: false,
             media: String::new(),
         }
     }
@@ -220,8 +223,7 @@ impl Offer {
         }
         let bundle = value(session, "a=group:BUNDLE").ok_or(SdpError::Unbundled)?;
         let bundled: Vec<&str> = bundle.split(' ').filter(|mid| !mid.is_empty()).collect();
-        let rejected = |section: &Section| section.media.split(' ').nth(1) == Some("0");
-        let all_bundled = |section: &Section| rejected(section) || bundled.contains(&section.mid.as_str());
+        let all_bundled = |section: &Section| section.is_refused || bundled.contains(&section.mid.as_str());
         if !sections.iter().all(all_bundled) {
             return Err(SdpError::Unbundled);
         }
@@ -463,11 +465,12 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
         Some("video") => Some(Kind::Video),
         _ => None,
     };
-    let has_port = words.next() != Some("0");
+    // Port 0 also stands where there is no port but that of the bundle (RFC 9143 section 6): so Firefox writes all but the first.
+    let is_refused = words.next() == Some("0") && !lines.contains(&"a=bundle-only");
     let protocol = words.next().unwrap_or_default();
-    let kind = kind.filter(|_| has_port && protocol == "UDP/TLS/RTP/SAVPF");
+    let kind = kind.filter(|_| !is_refused && protocol == "UDP/TLS/RTP/SAVPF");
     let is_data = name == Some("application")
-        && has_port
+        && !is_refused
         && protocol == "UDP/DTLS/SCTP"
         && words.next() == Some("webrtc-datachannel");
     let message_max = match value(lines, "a=max-message-size:") {
@@ -511,6 +514,7 @@ fn section(lines: &[&str]) -> Result<Section, SdpError> {
         extensions,
         rids,
         data: is_data.then_some(message_max),
+        is_refused,
         media: media.to_owned(),
     })
 }

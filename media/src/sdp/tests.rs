@@ -113,6 +113,18 @@ fn what_is_not_carried_is_refused_by_its_port() {
     }
 }
 
+/// Firefox gives a port to the first m-line alone.
+#[test]
+fn what_has_no_port_but_that_of_the_bundle_is_carried() {
+    let offer = OFFER.replace("m=video 9 ", "m=video 0 ");
+    assert_ne!(offer, OFFER);
+    assert!(Offer::read(&offer).unwrap().sections.iter().any(|section| section.kind.is_none()));
+    let offer = offer.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=bundle-only\r\n");
+    assert_eq!(answer_to(&Offer::read(&offer).unwrap()), answer_to(&Offer::read(OFFER).unwrap()));
+    let data = DATA.replace("application 9", "application 0").replace("a=mid:4", "a=bundle-only\r\na=mid:4");
+    assert_eq!(Offer::read(&offer_with(&data)).unwrap().sections[4].data, Some(262_144));
+}
+
 #[test]
 fn data_channels_are_answered_over_the_same_transport() {
     let offer = Offer::read(&offer_with(DATA)).unwrap();
