@@ -24,7 +24,7 @@ use crate::bus::redis::RedisRefusal;
 use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
-use crate::config::{Config, NodeRole};
+use crate::config::{Config, FeedHeads, NodeRole};
 use crate::conversations::Conversations;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::presence::Presences;
@@ -33,6 +33,7 @@ use crate::conversations::talk::Talk;
 use crate::conversations::watch::Watching;
 use crate::egress::Egress;
 use crate::feeds::Feeds;
+use crate::feeds::heads::{self, Heads};
 use crate::health::{Health, Kinds};
 use crate::identity::{Identity, IdentityStartError};
 use crate::ingest::{Ingest, Sockets};
@@ -85,6 +86,11 @@ pub enum StartError {
     /// The media port of calls cannot be used.
     #[error(transparent)]
     Rtc(#[from] RtcError),
+    /// Heads are to be where nothing is.
+    #[error(
+        "NOVA_FEED_HEADS=redis keeps the newest posts of readers in Redis, and no Redis is configured: set REDIS_URL, or NOVA_FEED_HEADS=memory"
+    )]
+    NoRedisForHeads,
     /// The bus between nodes cannot be used.
     #[error(transparent)]
     Bus(#[from] RedisRefusal),
@@ -202,6 +208,9 @@ impl App {
     pub async fn build(config: Config) -> Result<App, StartError> {
         use_ring();
         // A taken port is the most common mistake and the cheapest to notice: before anything is started.
+        if config.feeds.feed_heads == FeedHeads::Redis && config.bus.redis_url.is_none() {
+            return Err(StartError::NoRedisForHeads);
+        }
         let http = listen::bind("--http-addr", config.http.http_addr)?;
         let has_ingest = config.has_role(NodeRole::Ingest);
         let rtmp = has_ingest.then(|| listen::bind("--rtmp-addr", config.live.rtmp_addr)).transpose()?;
@@ -226,7 +235,8 @@ impl App {
         };
         let store = Store::connect(database(&config, embedded.as_ref())?, &config.database.store()).await?;
         store.migrate().await?;
-        let bus = connect_bus(&config).await?;
+        let redis = connect_redis(&config).await?;
+        let bus = bus(redis.clone());
 
         let kinds = Kinds {
             postgres: if embedded.is_some() { "embedded" } else { "external" },
@@ -325,6 +335,14 @@ impl App {
             }
         }
         let (budgets, models) = (config.feeds.budgets(), config.feed_models());
+        let heads: Arc<dyn Heads> = match redis.filter(|_| config.feeds.feed_heads == FeedHeads::Redis) {
+            // What Redis does not answer in half of a level's time leaves the other half for PostgreSQL.
+            Some(redis) => {
+                let limit = budgets.newest.min(budgets.engagement).min(budgets.model) / 2;
+                Arc::new(heads::redis::Heads::new(redis, clock.clone(), metrics.clone(), limit))
+            }
+            None => Arc::new(heads::memory::Heads::default()),
+        };
         let feeds = Arc::new(Feeds::new(
             store.clone(),
             clock.clone(),
@@ -332,6 +350,7 @@ impl App {
             budgets,
             models,
             chat.clone(),
+            heads,
         ));
         tokio::spawn(crate::feeds::settings::keep_reading(feeds.clone()));
         tokio::spawn(crate::feeds::tail::follow(feeds.clone(), node));
@@ -524,11 +543,18 @@ fn keeping(config: &Config) -> recordings::Settings {
     }
 }
 
-async fn connect_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
+async fn connect_redis(config: &Config) -> Result<Option<crate::bus::redis::Bus>, StartError> {
     Ok(match config.bus.redis() {
-        Some(redis) => Arc::new(crate::bus::redis::Bus::connect(redis).await?),
-        None => Arc::new(nova_actors::memory::Bus::default()),
+        Some(redis) => Some(crate::bus::redis::Bus::connect(redis).await?),
+        None => None,
     })
+}
+
+fn bus(redis: Option<crate::bus::redis::Bus>) -> Arc<dyn Bus> {
+    match redis {
+        Some(redis) => Arc::new(redis),
+        None => Arc::new(nova_actors::memory::Bus::default()),
+    }
 }
 
 async fn start_postgres(config: &Config) -> Result<Embedded, StartError> {

@@ -319,10 +319,23 @@ pub struct ObjectsConfig {
     pub objects_endpoint: Option<String>,
 }
 
-/// Feeds: models, and how long each level of a page may take.
+/// Where the newest posts of readers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FeedHeads {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
+/// Feeds: where heads are, models, and how long each level of a page may take.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Feeds")]
 pub struct FeedsConfig {
+    /// Where the newest posts of readers are kept: in this process, or in Redis (needs `redis_url`), where nodes that start find them.
+    #[arg(long, env = "NOVA_FEED_HEADS", value_name = "WHERE", value_enum, default_value_t = FeedHeads::Memory)]
+    pub feed_heads: FeedHeads,
+
     /// Folder with models for ranked feeds, read while the engine runs: `home.json` orders, others wait for experiments; default:
     /// `models` in the data directory.
     #[arg(long, env = "NOVA_FEED_MODELS", value_name = "DIR")]

@@ -2,7 +2,7 @@
 //!
 //! | file | what it settles |
 //! |---|---|
-//! | [`heads`] | the newest posts of readers, kept in this process |
+//! | [`heads`] | the newest posts of readers, kept in this process or in Redis |
 //! | [`tail`] | how heads hear what happens: they follow the event log |
 //! | [`ladder`] | levels, the time each has, and when one is left alone |
 //! | [`features`], [`model`], [`rank`] | what is known of a post, learned models, and the order that follows, as plain numbers |
@@ -26,13 +26,18 @@
 //! - **Heads live where they are read, and follow the log.** The plan was lists in Redis, written for each follower by whoever consumes
 //!   a post, with authors too large for that read apart. A node that follows the log itself needs none of it: it knows which of *its*
 //!   readers follow an author, so a post costs as many writes as there are readers here now, without a query for followers, without
-//!   giants, without a lease, and the same with one node as with ten. What speaks for Redis is a node that starts: it has no heads and makes
-//!   each at the reader's first page. That is one read of an index for each followed author and at most [`heads::AUTHORS_MAX`] of them: 1 ms for
-//!   somebody who follows forty people, 24 to 38 ms for 1,800 (`benches/README.md`; `nova bench feeds cold` measures it through the door), once
-//!   for each reader and start, where a list in Redis would be read in one round trip and written for every follower of every post. A head
-//!   weighs 16 bytes for each post and each author, 7 KiB for most and 38 KiB at most, so [`heads::READERS_MAX`] of them are bounded, and a node's memory
-//!   does not grow with the users of the installation but with those it serves. Whoever follows more than that has no head and is read from PostgreSQL
-//!   each time: nothing is lossy.
+//!   giants, without a lease, and the same with one node as with ten. Whoever follows more than [`heads::AUTHORS_MAX`] has no head and is read from
+//!   PostgreSQL each time: nothing is lossy.
+//! - **In memory unless asked otherwise.** A head in memory weighs 16 bytes for each post and each author, 7 KiB for most and 38 KiB at
+//!   most, so [`heads::READERS_MAX`] of them are bounded; a page costs no round trip, and nothing else has to be there. A node that starts makes
+//!   each head at the reader's first page, with one read of an index for each followed author: 1 ms for somebody who follows forty
+//!   people, 24 to 38 ms for 1,800 (`benches/README.md`; `nova bench feeds cold` measures it through the door).
+//! - **In Redis when nodes come and go** (`NOVA_FEED_HEADS=redis`): a node that starts finds the heads of its readers, PostgreSQL is not
+//!   asked for all of them at once, and posts are kept in Redis, not in every node a reader meets. A post is still written for nobody: a head says how far the log
+//!   was followed for it, and whoever reads it adds what the log said since, from the latest events each node remembers. So what keeps a head
+//!   contiguous is one comparison when it is read, and neither a lost write, a flushed Redis, an evicted key, a restored backup
+//!   nor a node that dies can break it; [`heads::redis`] has the argument step by step. It costs a round trip for each page and
+//!   50 KiB of Redis for most readers, 80 KiB at most, and a node keeps whom its readers follow all the same, to tell them of newer posts.
 //! - **A head is contiguous**: everything the reader may see above its floor is in it. What is below comes from PostgreSQL.
 //! - **Follow, unfollow, mute and block drop the head**; the next page makes it again in one query. At once on the node that was asked,
 //!   with the log on the others.
@@ -69,7 +74,7 @@ use crate::store::posts::Post;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use experiments::Experiment;
-use heads::Heads;
+use heads::{Away, Heads, Mark, What};
 pub use ladder::Level;
 use ladder::{Breaker, Budgets, Tried};
 use model::Models;
@@ -140,7 +145,7 @@ pub struct Feeds {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     budgets: Budgets,
-    heads: Heads,
+    heads: Arc<dyn Heads>,
     models: Models,
     /// The experiments that run, as last read.
     experiments: std::sync::RwLock<Arc<[Experiment]>>,
@@ -169,6 +174,7 @@ impl Feeds {
         budgets: Budgets,
         models: PathBuf,
         door: Door,
+        heads: Arc<dyn Heads>,
     ) -> Feeds {
         Feeds {
             store,
@@ -176,7 +182,7 @@ impl Feeds {
             clock,
             metrics,
             budgets,
-            heads: Heads::default(),
+            heads,
             models: Models::of(models),
             experiments: std::sync::RwLock::new(Arc::from([])),
             direct: AtomicBool::new(false),
@@ -190,7 +196,22 @@ impl Feeds {
     /// A post of `author` is there, for others too or for them alone: whoever was answered sees it on their next page.
     /// Those who look at their feed here hear that there is something newer.
     pub fn posted(&self, author: UserId, post: PostId, is_private: bool) {
-        let new_in = self.heads.posted(author, post, is_private);
+        self.hint(self.heads.posted(author, post, is_private), author, post);
+    }
+
+    /// The log says something.
+    fn heard_of(&self, mark: Mark, what: Option<What>) {
+        let new_in = self.heads.heard(mark, what);
+        match what {
+            Some(What::Posted { author, post, .. }) => self.hint(new_in, author, post),
+            Some(What::Forget(reader)) => {
+                self.last_good.remove(&reader);
+            }
+            None => {}
+        }
+    }
+
+    fn hint(&self, new_in: Vec<UserId>, author: UserId, post: PostId) {
         let mut message = None;
         for reader in new_in.into_iter().filter(|reader| *reader != author) {
             for device in self.door.devices_of(reader) {
@@ -201,18 +222,13 @@ impl Feeds {
         }
     }
 
-    /// How many of this node's readers have a post of `author` in their heads.
-    pub fn holding(&self, author: UserId, post: PostId) -> usize {
-        self.heads.holding(author, post)
-    }
-
     /// What `reader` follows has changed.
     pub fn forget(&self, reader: UserId) {
         self.heads.forget(reader);
         self.last_good.remove(&reader);
     }
 
-    /// Drops every head, as a node that starts has none.
+    /// Drops what this node knows of heads, as when it starts.
     pub fn forget_all(&self) {
         self.heads.clear();
     }
@@ -301,7 +317,26 @@ impl Feeds {
         }
         let ids = self.store.head_ids(reader, &authors, HEAD_POSTS as i64 + 1).await?;
         self.metrics.feed_heads_made.inc();
-        Ok(self.heads.fill(&build, authors, ids))
+        Ok(self.heads.fill(&build, authors, ids).await.unwrap_or(false))
+    }
+
+    /// Up to so many posts of the head of a reader, which is made when there is none.
+    async fn slice(
+        &self,
+        reader: UserId,
+        after: Option<PostId>,
+        rows: usize,
+    ) -> Result<Option<heads::Slice>, StoreError> {
+        match self.heads.slice(reader, after, rows).await {
+            Ok(Some(slice)) => return Ok(Some(slice)),
+            // What cannot be read cannot be written either.
+            Err(Away) => return Ok(None),
+            Ok(None) => {}
+        }
+        match self.make_head(reader).await? {
+            true => Ok(self.heads.slice(reader, after, rows).await.unwrap_or(None)),
+            false => Ok(None),
+        }
     }
 
     async fn page_of_head(
@@ -310,14 +345,11 @@ impl Feeds {
         after: Option<PostId>,
         limit: usize,
     ) -> Result<Option<Page>, StoreError> {
-        if !self.heads.has(reader) && !self.make_head(reader).await? {
-            return Ok(None);
-        }
         let fresh_as_of = self.heard_at();
         let (mut posts, mut level, mut place) = (Vec::new(), Level::Newest, after);
         for _ in 0..ROUNDS {
             let wanted = limit + 1 - posts.len();
-            let Some(slice) = self.heads.slice(reader, place, wanted) else { return Ok(None) };
+            let Some(slice) = self.slice(reader, place, wanted).await? else { return Ok(None) };
             let mut ids = slice.ids;
             let mut is_end = ids.len() < wanted;
             if is_end && !slice.is_whole {

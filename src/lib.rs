@@ -35,7 +35,7 @@
 //! | [`egress`] | a room as a live stream: the stage and the voices, decoded, mixed and coded anew by child processes |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
-//! | [`feeds`] | home feeds: heads in memory that follow the event log, ranking by models and experiments, the ladder of what to show when parts are away |
+//! | [`feeds`] | home feeds: heads that follow the event log, in memory or in Redis, ranking by models and experiments, the ladder of what to show when parts are away |
 //! | [`social`] | what people post: what a text says, numbers without hot rows |
 //! | [`console`] | the web console's files, embedded in the program |
 //! | [`webhooks`] | what the operator's own servers are told, from an outbox |

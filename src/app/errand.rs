@@ -7,7 +7,7 @@ use nova_actors::clock::{Clock, SystemClock};
 use nova_actors::id::NodeId;
 use sqlx::postgres::PgConnectOptions;
 
-use super::{StartError, connect_bus};
+use super::{StartError, bus, connect_redis};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::postgres::Visit;
@@ -55,7 +55,7 @@ impl Errand {
         };
         let store = Store::connect(options, &config.database.store()).await?;
         store.migrate().await?;
-        let bus = connect_bus(config).await?;
+        let bus = bus(connect_redis(config).await?);
         if config.bus.redis_url.is_some() {
             let mut health = bus.health();
             let connected = health.wait_for(|health| health.connected);

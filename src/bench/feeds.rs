@@ -37,7 +37,7 @@ use super::people::Device;
 use crate::events::{Event, Logged, Topic, id};
 use crate::feeds::HEAD_POSTS;
 use crate::feeds::features::{Features, NAMES};
-use crate::feeds::heads::Heads;
+use crate::feeds::heads::memory::Heads;
 use crate::feeds::model::Model;
 use crate::feeds::rank::Ranker;
 use crate::store::events::Cursor;

@@ -11,6 +11,7 @@
 //! - **Redis is away when the node starts**: the node starts all the same, degraded, and says so. Redis holds nothing that is not
 //!   elsewhere, so its outage must not grow when a node happens to restart during it; only what waiting does not heal (a wrong
 //!   password, a wrong server) refuses the start.
+//! - **Heads of feeds** ([`crate::feeds::heads::redis`]) use the connection that speaks, with a time limit of their own.
 //! - **Leases** carry a fence that grows even when Redis forgets everything: it is never below the time in microseconds. A fail-over
 //!   to a replica that had not heard of a lease can give it out twice; the store refuses the lower fence.
 
@@ -178,12 +179,24 @@ impl Bus {
         &self,
         command: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T, BusError> {
+        self.command(self.hub.config.command_max, command).await?.map_err(unavailable)
+    }
+
+    /// Runs a command of another part of the engine on the connection that speaks, within its own time limit.
+    pub(crate) async fn command<T>(
+        &self,
+        limit: Duration,
+        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> T,
+    ) -> Result<T, BusError> {
         let connection = self.hub.speaking.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(mut connection) = connection else { return Err(unavailable("not connected")) };
-        match timeout(self.hub.config.command_max, command(&mut connection)).await {
-            Ok(answer) => answer.map_err(unavailable),
-            Err(_late) => Err(unavailable("no answer in time")),
-        }
+        let limit = limit.min(self.hub.config.command_max);
+        timeout(limit, command(&mut connection)).await.map_err(|_late| unavailable("no answer in time"))
+    }
+
+    /// What every name in this Redis begins with.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.hub.config.namespace
     }
 }
 

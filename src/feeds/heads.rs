@@ -1,50 +1,71 @@
-//! The newest posts of readers, kept in this process. No clock, no database: what happens comes in, pages go out.
+//! The newest posts of readers: the port, and its two adapters.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`memory`] | heads in this process |
+//! | [`redis`] | heads in Redis, which outlive the node and are one for all nodes |
+//! | `window` | what was in the log lately, which heads in Redis are measured against |
+//! | `watched` | readers whose heads in Redis this node has seen |
+//!
+//! One suite, `src/tests/feeds/heads.rs`, holds both to the same promises.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+pub mod memory;
+pub mod redis;
+mod watched;
+mod window;
 
+use async_trait::async_trait;
 use nova_actors::id::{PostId, UserId};
+use uuid::Uuid;
 
 use super::HEAD_POSTS;
+use window::Marks;
 
 /// Readers with a head at most, 6 KiB each and as much again for whom they follow; the one that was not read for longest goes.
 pub const READERS_MAX: usize = 10_000;
 /// Somebody who follows more has no head: they are rare, and each would weigh as much as ten others.
 pub const AUTHORS_MAX: usize = 2_000;
-/// Posts that are remembered for heads being made: some seconds of them.
-const RECENT_MAX: usize = 10_000;
 
-/// Heads by reader, and readers by author.
-#[derive(Debug, Default)]
-pub struct Heads(Mutex<Inner>);
+/// A part of a topic of the event log, by their numbers.
+pub type Part = (i16, i16);
 
-#[derive(Debug, Default)]
-struct Inner {
-    heads: HashMap<UserId, Head>,
-    readers: HashMap<UserId, HashSet<UserId>>,
-    /// The number of the first of `recent`.
-    first: u64,
-    recent: VecDeque<(UserId, PostId, bool)>,
-    builds: HashMap<UserId, u64>,
-    count: u64,
+/// Where an event stands in the log, and which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The part it is in.
+    pub part: Part,
+    /// Its place there; places are dense and begin with 1.
+    pub place: i64,
+    /// Its id.
+    pub event: Uuid,
 }
 
-#[derive(Debug)]
-struct Head {
-    /// The oldest first.
-    ids: Vec<PostId>,
-    /// Nothing is missing at all, not only above the oldest.
-    is_whole: bool,
-    authors: Vec<UserId>,
-    used: u64,
+/// What an event means for heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A post is there, for others too or for its author alone.
+    Posted {
+        /// Whose.
+        author: UserId,
+        /// Which.
+        post: PostId,
+        /// For its author alone.
+        is_private: bool,
+    },
+    /// What a reader follows has changed.
+    Forget(UserId),
 }
 
 /// A head being made: what is posted meanwhile is not missed.
 #[derive(Debug)]
 pub struct Build {
     reader: UserId,
+    /// Its number in this process: what comes later has a higher one.
     token: u64,
+    /// What comes next among the posts that are remembered; in memory.
     since: u64,
+    /// How far the log was heard when it began; in Redis.
+    marks: Marks,
 }
 
 /// A piece of a head, the newest first.
@@ -56,263 +77,49 @@ pub struct Slice {
     pub is_whole: bool,
 }
 
-impl Heads {
-    /// Whether a reader has a head.
-    pub fn has(&self, reader: UserId) -> bool {
-        self.lock().heads.contains_key(&reader)
-    }
+/// Heads cannot be asked now: a page comes from the next level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("heads cannot be reached")]
+pub struct Away;
 
+/// The heads of this node's readers. A head is contiguous: everything the reader may see above its floor, and that this node has
+/// heard of, is in it.
+#[async_trait]
+pub trait Heads: Send + Sync {
     /// Up to so many posts below `after`; `None` without a head.
-    pub fn slice(&self, reader: UserId, after: Option<PostId>, rows: usize) -> Option<Slice> {
-        let mut inner = self.lock();
-        inner.count += 1;
-        let now = inner.count;
-        let head = inner.heads.get_mut(&reader)?;
-        head.used = now;
-        let end = after.map_or(head.ids.len(), |after| head.ids.partition_point(|id| *id < after));
-        let ids = head.ids.get(..end).unwrap_or_default().iter().rev().take(rows).copied().collect();
-        Some(Slice { ids, is_whole: head.is_whole })
-    }
-
-    /// All ids of a head, the newest first; `None` without a head.
-    pub fn whole(&self, reader: UserId) -> Option<Vec<PostId>> {
-        self.slice(reader, None, HEAD_POSTS).map(|slice| slice.ids)
-    }
+    async fn slice(&self, reader: UserId, after: Option<PostId>, rows: usize) -> Result<Option<Slice>, Away>;
 
     /// Begins to make the head of a reader; what is posted from now on will be in it.
-    pub fn begin(&self, reader: UserId) -> Build {
-        let mut inner = self.lock();
-        inner.count += 1;
-        let token = inner.count;
-        inner.builds.insert(reader, token);
-        Build { reader, token, since: inner.first + inner.recent.len() as u64 }
-    }
+    fn begin(&self, reader: UserId) -> Build;
 
     /// No head is made after all.
-    pub fn abandon(&self, build: &Build) {
-        let mut inner = self.lock();
-        if inner.builds.get(&build.reader) == Some(&build.token) {
-            inner.builds.remove(&build.reader);
-        }
-    }
+    fn abandon(&self, build: &Build);
 
     /// Makes the head of what was read after [`begin`](Heads::begin): whom the reader follows, themself among them, and their newest posts;
     /// more than [`HEAD_POSTS`] say that there are older ones. `false` when what the reader follows has changed since.
-    pub fn fill(&self, build: &Build, authors: Vec<UserId>, ids: Vec<PostId>) -> bool {
-        let mut inner = self.lock();
-        if inner.builds.get(&build.reader) != Some(&build.token) {
-            return false;
-        }
-        inner.builds.remove(&build.reader);
-        let Some(skip) = build.since.checked_sub(inner.first) else { return false };
-        let is_whole = ids.len() <= HEAD_POSTS;
-        let of: HashSet<_> = authors.iter().copied().collect();
-        let mut head = Head { ids, is_whole, authors, used: inner.count };
-        head.ids.sort_unstable();
-        head.ids.dedup();
-        let missed = inner.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
-        for (author, post, is_private) in missed {
-            if of.contains(author) && (!is_private || *author == build.reader) {
-                head.put(*post);
-            }
-        }
-        head.trim();
-        inner.drop_head(build.reader);
-        while inner.heads.len() >= READERS_MAX {
-            // Of some, the one that was not read for longest.
-            let oldest =
-                inner.heads.iter().take(32).min_by_key(|(_, head)| head.used).map(|(reader, _)| *reader);
-            let Some(oldest) = oldest else { break };
-            inner.drop_head(oldest);
-        }
-        for author in &head.authors {
-            inner.readers.entry(*author).or_default().insert(build.reader);
-        }
-        inner.heads.insert(build.reader, head);
-        true
-    }
+    async fn fill(&self, build: &Build, authors: Vec<UserId>, ids: Vec<PostId>) -> Result<bool, Away>;
 
-    /// A post is there; says whose heads it is new in. Told twice is told once.
-    pub fn posted(&self, author: UserId, post: PostId, is_private: bool) -> Vec<UserId> {
-        let mut new_in = Vec::new();
-        let mut inner = self.lock();
-        if inner.recent.len() == RECENT_MAX {
-            inner.recent.pop_front();
-            inner.first += 1;
-        }
-        inner.recent.push_back((author, post, is_private));
-        let Inner { heads, readers, .. } = &mut *inner;
-        for reader in readers.get(&author).into_iter().flatten() {
-            if is_private && *reader != author {
-                continue;
-            }
-            if let Some(head) = heads.get_mut(reader) {
-                if head.put(post) {
-                    new_in.push(*reader);
-                }
-                head.trim();
-            }
-        }
-        new_in
-    }
+    /// A post is there, said before the log says it; says in whose heads on this node it is new. Told twice is told once.
+    fn posted(&self, author: UserId, post: PostId, is_private: bool) -> Vec<UserId>;
 
-    /// How many heads a post of `author` is in.
-    pub fn holding(&self, author: UserId, post: PostId) -> usize {
-        let inner = self.lock();
-        let holds = |reader: &&UserId| {
-            inner.heads.get(reader).is_some_and(|head| head.ids.binary_search(&post).is_ok())
-        };
-        inner.readers.get(&author).into_iter().flatten().filter(holds).count()
-    }
+    /// What a reader follows has changed, said before the log says it: the head is to be made anew, one being made is void.
+    fn forget(&self, reader: UserId);
 
-    /// What a reader follows has changed: the head is to be made anew, one being made is void.
-    pub fn forget(&self, reader: UserId) {
-        let mut inner = self.lock();
-        inner.builds.remove(&reader);
-        inner.drop_head(reader);
-    }
+    /// In how many heads on this node a post of `author` is.
+    fn holding(&self, author: UserId, post: PostId, is_private: bool) -> usize;
 
-    /// Drops all heads.
-    pub fn clear(&self) {
-        let mut inner = self.lock();
-        inner.heads.clear();
-        inner.readers.clear();
-        inner.builds.clear();
-    }
+    /// How many events of each part it wants to hear again when it starts.
+    fn lookback(&self) -> i64;
 
-    /// A panic under the lock leaves nothing half-done that a head could not be made without: what was inside is dropped.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
-            self.0.clear_poison();
-            let mut inner = poisoned.into_inner();
-            *inner = Inner::default();
-            inner
-        })
-    }
-}
+    /// What this part of the log says is heard from behind this place on; what came before may have been missed.
+    fn starts(&self, part: Part, place: i64);
 
-impl Inner {
-    fn drop_head(&mut self, reader: UserId) {
-        let Some(head) = self.heads.remove(&reader) else { return };
-        for author in &head.authors {
-            if let Some(readers) = self.readers.get_mut(author) {
-                readers.remove(&reader);
-                if readers.is_empty() {
-                    self.readers.remove(author);
-                }
-            }
-        }
-    }
-}
+    /// The log says something, or something that means nothing here; says in whose heads on this node a post is new.
+    fn heard(&self, mark: Mark, what: Option<What>) -> Vec<UserId>;
 
-impl Head {
-    /// Says whether it is new there.
-    fn put(&mut self, post: PostId) -> bool {
-        // What is older than the floor is among what PostgreSQL gives.
-        let is_below = !self.is_whole && self.ids.first().is_some_and(|floor| post < *floor);
-        if let Err(place) = self.ids.binary_search(&post)
-            && !is_below
-        {
-            self.ids.insert(place, post);
-            return true;
-        }
-        false
-    }
+    /// All that was committed before this time, in milliseconds since 1970, has been heard.
+    fn caught_up(&self, at_ms: i64);
 
-    fn trim(&mut self) {
-        let over = self.ids.len().saturating_sub(HEAD_POSTS);
-        if over > 0 {
-            self.ids.drain(..over);
-            self.is_whole = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(n: usize) -> Vec<PostId> {
-        (0..n).map(|_| PostId::generate()).collect()
-    }
-
-    fn filled(heads: &Heads, reader: UserId, authors: &[UserId], posts: &[PostId]) {
-        let build = heads.begin(reader);
-        assert!(heads.fill(&build, authors.to_vec(), posts.to_vec()));
-    }
-
-    fn newest(heads: &Heads, reader: UserId, rows: usize) -> Vec<PostId> {
-        heads.slice(reader, None, rows).expect("a head").ids
-    }
-
-    #[test]
-    fn a_post_reaches_those_who_follow_and_a_private_one_its_author() {
-        let heads = Heads::default();
-        let (ann, bo, cy) = (UserId::generate(), UserId::generate(), UserId::generate());
-        filled(&heads, bo, &[ann, bo], &[]);
-        filled(&heads, ann, &[ann], &[]);
-        filled(&heads, cy, &[cy], &[]);
-        let posts = ids(2);
-        heads.posted(ann, posts[1], false);
-        heads.posted(ann, posts[0], true);
-        assert!(heads.posted(ann, posts[1], false).is_empty(), "told twice is told once");
-        assert_eq!(newest(&heads, bo, 9), [posts[1]]);
-        assert_eq!(newest(&heads, ann, 9), [posts[1], posts[0]], "in the order of their times");
-        assert!(newest(&heads, cy, 9).is_empty());
-        heads.forget(bo);
-        assert_eq!(heads.slice(bo, None, 9), None);
-    }
-
-    #[test]
-    fn what_is_posted_while_a_head_is_made_is_in_it() {
-        let heads = Heads::default();
-        let (ann, bo) = (UserId::generate(), UserId::generate());
-        let posts = ids(3);
-        heads.posted(ann, posts[0], false);
-        let build = heads.begin(bo);
-        heads.posted(ann, posts[2], false);
-        heads.posted(bo, posts[1], true);
-        assert!(heads.fill(&build, vec![ann, bo], vec![posts[0]]));
-        assert_eq!(newest(&heads, bo, 9), [posts[2], posts[1], posts[0]]);
-    }
-
-    #[test]
-    fn a_head_of_what_somebody_followed_before_is_void() {
-        let heads = Heads::default();
-        let (ann, bo) = (UserId::generate(), UserId::generate());
-        let build = heads.begin(bo);
-        heads.forget(bo);
-        assert!(!heads.fill(&build, vec![ann], ids(1)));
-        let (first, second) = (heads.begin(bo), heads.begin(bo));
-        assert!(!heads.fill(&first, vec![ann], ids(1)), "the later one knows more");
-        assert!(heads.fill(&second, vec![ann], ids(1)));
-        let late = heads.begin(ann);
-        for post in ids(RECENT_MAX + 1) {
-            heads.posted(ann, post, false);
-        }
-        assert!(!heads.fill(&late, vec![ann], Vec::new()), "some were forgotten meanwhile");
-    }
-
-    #[test]
-    fn a_head_is_contiguous_down_to_its_floor() {
-        let heads = Heads::default();
-        let (ann, bo) = (UserId::generate(), UserId::generate());
-        let posts = ids(HEAD_POSTS + 50);
-        filled(&heads, bo, &[ann], &posts[10..HEAD_POSTS + 11]);
-        let slice = heads.slice(bo, None, HEAD_POSTS * 2).unwrap();
-        assert_eq!((slice.ids.len(), slice.is_whole), (HEAD_POSTS, false));
-        let floor = *slice.ids.last().unwrap();
-        heads.posted(ann, posts[0], false);
-        assert_eq!(
-            newest(&heads, bo, HEAD_POSTS * 2).last(),
-            Some(&floor),
-            "an older one is PostgreSQL's to give"
-        );
-        heads.posted(ann, posts[HEAD_POSTS + 40], false);
-        let now = newest(&heads, bo, HEAD_POSTS * 2);
-        assert_eq!((now.len(), now[0]), (HEAD_POSTS, posts[HEAD_POSTS + 40]));
-        assert!(*now.last().unwrap() > floor);
-        let below = heads.slice(bo, Some(now[2]), 2).unwrap().ids;
-        assert_eq!(below, now[3..5]);
-    }
+    /// Drops what this process knows of heads.
+    fn clear(&self);
 }

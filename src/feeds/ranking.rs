@@ -119,13 +119,10 @@ impl Feeds {
 
     /// The posts that may be on a ranked page: the head, else the newest of PostgreSQL.
     async fn candidates(&self, reader: UserId) -> Result<Vec<PostId>, StoreError> {
-        if self.is_fresh() {
-            if !self.heads.has(reader) {
-                let _made = self.make_head(reader).await?;
-            }
-            if let Some(ids) = self.heads.whole(reader) {
-                return Ok(ids);
-            }
+        if self.is_fresh()
+            && let Some(slice) = self.slice(reader, None, HEAD_POSTS).await?
+        {
+            return Ok(slice.ids);
         }
         self.store.home_ids(reader, None, HEAD_POSTS as i64).await
     }

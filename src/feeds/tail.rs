@@ -8,6 +8,7 @@ use nova_actors::id::{NodeId, UserId};
 use tokio::time::{sleep, timeout};
 
 use super::Feeds;
+use super::heads::{Mark, What};
 use crate::events::{Event, Logged, Topic, derived, id, schema};
 use crate::store::StoreError;
 use crate::store::events::Cursor;
@@ -52,23 +53,31 @@ async fn read(feeds: &Feeds, node: NodeId, places: &mut Option<Places>) -> Resul
     // What waits for its place for long says that nobody gives places: then heads may lack it.
     let is_moving = !feeds.store.is_outbox_stuck(at - STUCK).await?;
     let tops = feeds.store.event_heads(&[Topic::Content, Topic::User]).await?;
-    let Some(known) = places else {
-        // Heads are made from now on, and hear all that comes after this.
-        *places = Some(tops.into_iter().map(|(topic, part, top)| ((topic.number(), part), top)).collect());
-        feeds.forget_all();
-        feeds.heard(at);
-        return Ok(());
-    };
+    // Heads hear all that comes from now on, and what came shortly before if they were there already.
+    let known = places.get_or_insert_with(|| {
+        feeds.heads.clear();
+        let first = |(topic, part, top): &(Topic, i16, i64)| {
+            let place = (top - feeds.heads.lookback()).max(0);
+            feeds.heads.starts((topic.number(), *part), place);
+            ((topic.number(), *part), place)
+        };
+        tops.iter().map(first).collect()
+    });
     for (topic, part, top) in tops {
         let place = known.entry((topic.number(), part)).or_insert(0);
-        if top - *place > BEHIND_MAX {
-            feeds.forget_all();
+        // Less than before is another log: the database was restored from a backup.
+        if top - *place > BEHIND_MAX || top < *place {
+            feeds.heads.starts((topic.number(), part), top);
             *place = top;
         }
         while *place < top {
             let cursor = Cursor { topic, part, place: *place, failures: 0 };
             let (events, last) = feeds.store.events_read(&cursor, BATCH).await?;
             let updates: Vec<_> = events.iter().filter_map(|event| hear(feeds, node, event)).collect();
+            // All of it is older than what is kept.
+            if events.is_empty() && last > *place {
+                feeds.heads.starts((topic.number(), part), last);
+            }
             *place = last;
             // What heads hold is theirs to know; that it could not be told stops nobody's feed.
             if let Err(error) = feeds.store.tell_feed_updates(&updates, at).await {
@@ -77,6 +86,7 @@ async fn read(feeds: &Feeds, node: NodeId, places: &mut Option<Places>) -> Resul
         }
     }
     if is_moving {
+        feeds.heads.caught_up(crate::events::millis(at));
         feeds.heard(at);
     }
     Ok(())
@@ -84,18 +94,23 @@ async fn read(feeds: &Feeds, node: NodeId, places: &mut Option<Places>) -> Resul
 
 /// What an event means for heads; what it was put on, if it was.
 fn hear(feeds: &Feeds, node: NodeId, event: &Logged) -> Option<FeedUpdate> {
+    let what = meaning(event);
+    let mark =
+        Mark { part: (event.topic.number(), event.part), place: event.place, event: event.id.as_uuid() };
+    feeds.heard_of(mark, what);
+    let Some(What::Posted { author, post, is_private }) = what else { return None };
+    let readers = feeds.heads.holding(author, post, is_private);
+    let told_as = derived(event.id.as_uuid(), node.as_uuid());
+    (readers > 0).then_some(FeedUpdate { told_as, post, author, version: event.version, readers })
+}
+
+fn meaning(event: &Logged) -> Option<What> {
     let private = i32::from(schema::Visibility::Private);
     let posted = |author: &[u8], post: &[u8], visibility: i32| {
-        let (author, post) = (id(author).into(), id(post).into());
-        feeds.posted(author, post, visibility == private);
-        let readers = feeds.holding(author, post);
-        let told_as = derived(event.id.as_uuid(), node.as_uuid());
-        (readers > 0).then_some(FeedUpdate { told_as, post, author, version: event.version, readers })
+        let is_private = visibility == private;
+        Some(What::Posted { author: id(author).into(), post: id(post).into(), is_private })
     };
-    let forget = |reader: &[u8]| {
-        feeds.forget(UserId::from_uuid(id(reader)));
-        None
-    };
+    let forget = |reader: &[u8]| Some(What::Forget(UserId::from_uuid(id(reader))));
     match event.event() {
         Ok(Some(Event::PostCreated(post))) => posted(&post.author_id, &post.post_id, post.visibility),
         // It may have been private before.

@@ -180,6 +180,7 @@ metrics! {
     feed_level_failures: IntCounterVec = "nova_feed_level_failures_total" ["level" "reason"] "Pages of feeds a level did not give: failed, or too_slow.";
     feed_models_refused: IntCounter = "nova_feed_models_refused_total" [] "Files in the folder of models that were no model.";
     feed_heads_made: IntCounter = "nova_feed_heads_made_total" [] "Heads of readers that were made from PostgreSQL.";
+    feed_heads_redis: IntCounterVec = "nova_feed_heads_redis_total" ["outcome"] "What happened to heads in Redis: found, none, void (too old, or what is followed has changed), made, forwarded, outrun (by another node), lie (no head, whatever it is), away (no answer in time), left_alone (it was away).";
     event_sequencer: IntGauge = "nova_event_sequencer" [] "1 on the node that gives events their places.";
     events_logged: IntCounter = "nova_events_logged_total" [] "Events this node has given their places.";
     events_consumed: IntCounterVec = "nova_events_consumed_total" ["group"] "Events a group has taken on this node.";

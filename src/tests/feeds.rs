@@ -1,13 +1,18 @@
 //! Feeds are walked while everything changes under the reader, and answered while parts are away.
 
+mod heads;
+mod heads_walk;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use nova::config::FeedHeads;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, eventually};
+use crate::services::{self, Redis};
 use crate::social::{Person, texts};
 
 fn ids(page: &Value) -> Vec<String> {
@@ -110,7 +115,28 @@ async fn walks(app: &TestApp, seed: u64, mode: &str) {
 
 #[actix_rt::test]
 async fn twenty_pages_are_walked_without_repeat_gap_or_anything_forbidden() {
-    let app = TestApp::start().await;
+    walks_with_seeds(&TestApp::start().await).await;
+}
+
+#[actix_rt::test]
+async fn twenty_pages_are_walked_without_repeat_gap_or_anything_forbidden_with_heads_in_redis() {
+    let app = with_heads_in_redis().await;
+    walks_with_seeds(&app).await;
+    assert!(app.metric("nova_feed_heads_redis_total{outcome=\"found\"}").await > Some(20.0));
+}
+
+/// A node that keeps heads in a Redis.
+async fn with_heads_in_redis() -> TestApp {
+    let redis = services::redis().await;
+    TestApp::start_with(|config| {
+        config.bus.redis_url = Some(redis.url.into());
+        config.bus.redis_namespace = redis.namespace;
+        config.feeds.feed_heads = FeedHeads::Redis;
+    })
+    .await
+}
+
+async fn walks_with_seeds(app: &TestApp) {
     // A seed that fails is printed; `NOVA_WALK_SEED` walks it again.
     let seeds = match std::env::var("NOVA_WALK_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
@@ -118,16 +144,24 @@ async fn twenty_pages_are_walked_without_repeat_gap_or_anything_forbidden() {
     };
     for seed in seeds {
         for mode in ["latest", "ranked"] {
-            walks(&app, seed, mode).await;
+            walks(app, seed, mode).await;
         }
     }
 }
 
 #[actix_rt::test]
 async fn a_head_is_what_postgres_says_whatever_happens() {
-    let app = TestApp::start().await;
+    head_is_what_postgres_says(&TestApp::start().await).await;
+}
+
+#[actix_rt::test]
+async fn a_head_in_redis_is_what_postgres_says_whatever_happens() {
+    head_is_what_postgres_says(&with_heads_in_redis().await).await;
+}
+
+async fn head_is_what_postgres_says(app: &TestApp) {
     let (ann, bo, cy) =
-        (Person::new(&app, "ann").await, Person::new(&app, "bobo").await, Person::new(&app, "cyd").await);
+        (Person::new(app, "ann").await, Person::new(app, "bobo").await, Person::new(app, "cyd").await);
     cy.puts("follow", &ann).await;
     has_a_head(&cy).await;
     ann.posts("one").await;
@@ -163,16 +197,36 @@ async fn a_head_is_what_postgres_says_whatever_happens() {
 #[actix_rt::test]
 async fn another_node_hears_of_posts_over_the_log() {
     let one = TestApp::start().await;
+    hears_over_the_log(&one, &beside(&one).await).await;
+}
+
+#[actix_rt::test]
+async fn another_node_hears_of_posts_over_the_log_with_heads_in_redis() {
+    let one = with_heads_in_redis().await;
+    hears_over_the_log(&one, &beside(&one).await).await;
+}
+
+/// The same person at another node.
+fn at<'a>(app: &'a TestApp, person: &Person<'_>) -> Person<'a> {
+    Person { app, session: person.session.clone() }
+}
+
+/// Another node on the database and the Redis of one.
+async fn beside(one: &TestApp) -> TestApp {
     let url = sqlx::ConnectOptions::to_url_lossy(&*one.engine.store.pool().connect_options()).to_string();
-    let redis = one.engine.config.bus.clone();
-    let other = TestApp::start_with(|config| {
+    let (redis, heads) = (one.engine.config.bus.clone(), one.engine.config.feeds.feed_heads);
+    TestApp::start_with(|config| {
         config.database.database_url = Some(url.into());
         config.bus = redis;
+        config.feeds.feed_heads = heads;
     })
-    .await;
-    let (ann, bo) = (Person::new(&one, "ann").await, Person::new(&one, "bobo").await);
+    .await
+}
+
+async fn hears_over_the_log(one: &TestApp, other: &TestApp) {
+    let (ann, bo) = (Person::new(one, "ann").await, Person::new(one, "bobo").await);
     bo.puts("follow", &ann).await;
-    let there = Person { app: &other, session: bo.session.clone() };
+    let there = Person { app: other, session: bo.session.clone() };
     has_a_head(&there).await;
     let id = ann.posts("from afar").await;
     eventually("the other node's head has it", async || {
@@ -196,6 +250,116 @@ async fn another_node_hears_of_posts_over_the_log() {
     bo.takes_back("follow", &ann).await;
     eventually("the other node's head is made anew", async || there.home().await.is_empty().then_some(()))
         .await;
+}
+
+#[actix_rt::test]
+async fn a_node_that_starts_finds_the_heads_of_its_readers() {
+    let first = with_heads_in_redis().await;
+    let before = beside(&first).await;
+    let (ann, bo) = (Person::new(&first, "ann").await, Person::new(&first, "bobo").await);
+    bo.puts("follow", &ann).await;
+    let mut all = Vec::new();
+    for n in 0..30 {
+        all.insert(0, ann.posts(&format!("post {n}")).await);
+    }
+    let heads_made = async |app: &TestApp| app.metric("nova_feed_heads_made_total").await;
+    // Until the follow is heard the head is made anew.
+    let stays = eventually("the head stays", async || {
+        has_a_head(&at(&before, &bo)).await;
+        let made = heads_made(&before).await;
+        at(&before, &bo).reads("/v1/feeds/home?limit=100").await;
+        (heads_made(&before).await == made).then_some(made)
+    })
+    .await;
+    assert!(stays > Some(0.0));
+    before.stop();
+    // What happens while it is away is in the head all the same.
+    all.insert(0, ann.posts("meanwhile").await);
+    let after = beside(&first).await;
+    let reader = at(&after, &bo);
+    has_a_head(&reader).await;
+    let page = reader.reads("/v1/feeds/home?limit=100").await;
+    assert_eq!((ids(&page), &page["ranking"]["level"]), (all.clone(), &json!("newest")));
+    let ranked = reader.reads("/v1/feeds/home?mode=ranked&limit=100").await;
+    assert_eq!(ids(&ranked).len(), all.len());
+    assert_eq!(heads_made(&after).await, Some(0.0), "no head was made");
+    assert!(after.metric("nova_feed_heads_redis_total{outcome=\"found\"}").await >= Some(2.0));
+    // And it goes on from there.
+    all.insert(0, ann.posts("and on").await);
+    eventually("the next post", async || {
+        (ids(&reader.reads("/v1/feeds/home?limit=100").await) == all).then_some(())
+    })
+    .await;
+    assert_eq!(heads_made(&after).await, Some(0.0), "still none was made");
+}
+
+#[actix_rt::test]
+async fn pages_are_complete_while_the_redis_with_the_heads_is_flushed_stopped_and_dead() {
+    let mut redis = Redis::start();
+    let url = redis.url();
+    let app = TestApp::start_with(|config| {
+        config.bus.redis_url = Some(url.clone().into());
+        config.feeds.feed_heads = FeedHeads::Redis;
+    })
+    .await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    bo.puts("follow", &ann).await;
+    let mut told = Vec::new();
+    for n in 0..30 {
+        told.insert(0, ann.posts(&format!("post {n}")).await);
+    }
+    has_a_head(&bo).await;
+    let walk = async || {
+        let (mut seen, mut levels, mut cursor) = (Vec::new(), BTreeSet::new(), String::new());
+        loop {
+            let page = bo.reads(&format!("/v1/feeds/home?limit=7{cursor}")).await;
+            seen.extend(ids(&page));
+            levels.insert(page["ranking"]["level"].as_str().unwrap().to_owned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return (seen, levels),
+            }
+        }
+    };
+    let made = app.metric("nova_feed_heads_made_total").await;
+    let client = ::redis::Client::open(url.as_str()).unwrap();
+    let mut hand = client.get_multiplexed_async_connection().await.unwrap();
+    let flushing = async {
+        for _ in 0..200 {
+            ::redis::cmd("FLUSHALL").query_async::<()>(&mut hand).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    let walking = async {
+        for _ in 0..8 {
+            assert_eq!(walk().await.0, told, "a page was not complete while heads were lost");
+        }
+    };
+    tokio::join!(flushing, walking);
+    assert!(app.metric("nova_feed_heads_made_total").await > made, "heads were lost and made again");
+    let database = BTreeSet::from(["database".to_owned()]);
+    // It does not answer; what it is asked waits no longer than half of the level's time.
+    redis.signal(rustix::process::Signal::STOP);
+    told.insert(0, ann.posts("while it is slow").await);
+    assert_eq!(walk().await, (told.clone(), database.clone()));
+    redis.signal(rustix::process::Signal::CONT);
+    has_a_head(&bo).await;
+    assert_eq!(walk().await.0, told);
+    redis.kill();
+    told.insert(0, ann.posts("while it is dead").await);
+    assert_eq!(walk().await, (told.clone(), database));
+    redis.revive();
+    has_a_head(&bo).await;
+    assert_eq!(walk().await.0, told);
+}
+
+#[actix_rt::test]
+async fn heads_in_redis_need_a_redis() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = crate::app::config(dir.path());
+    config.feeds.feed_heads = FeedHeads::Redis;
+    let refused = nova::app::App::build(config).await.err().expect("refused").to_string();
+    assert!(refused.contains("set REDIS_URL, or NOVA_FEED_HEADS=memory"), "{refused}");
 }
 
 #[actix_rt::test]
