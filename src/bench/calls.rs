@@ -124,6 +124,8 @@ struct Crowd {
     tracks: Vec<Vec<u64>>,
     tally: Rc<Tally>,
     joined_us: Vec<u32>,
+    /// Rooms, and the token of who made each.
+    rooms: Vec<(String, String)>,
     tasks: JoinSet<()>,
 }
 
@@ -171,6 +173,8 @@ impl CallsBench {
         let server = Processes::one(node.process.pid());
         let town = Town::Own(installation.errand());
         let devices = town.people(rooms * each, 1).await?.devices;
+        let resident_at_first = server.resident_bytes();
+        self.warm_up(scenario, node, devices.get(..2).unwrap_or_default()).await?;
         let resident_before = server.resident_bytes();
         let mut crowd = self.gather(scenario, node, &devices, each).await?;
         let conductor = conduct(&crowd.peers);
@@ -188,8 +192,35 @@ impl CallsBench {
             Scenario::Room => Line::promised(what, "≤ 512 KiB", format!("{kib:.0} KiB"), kib <= 512.0),
             _ => Line::told(what, format!("{kib:.0} KiB")),
         });
+        let mib = resident_before.saturating_sub(resident_at_first) as f64 / f64::from(1 << 20);
+        let what = format!("{}: memory a first room of two leaves behind", self.title(scenario, rooms));
+        lines.push(Line::told(what, format!("{mib:.1} MiB")));
         crowd.tasks.shutdown().await;
         Ok(lines)
+    }
+
+    /// Two people meet and part, before anything is measured: code that runs for the first time, connections to the database and buffers of
+    /// the shard take memory once, however many come after them.
+    async fn warm_up(&self, scenario: Scenario, node: &Node, devices: &[Device]) -> Result<(), BenchError> {
+        let mut crowd = self.gather(scenario, node, devices, devices.len()).await?;
+        let conductor = conduct(&crowd.peers);
+        if scenario != Scenario::Idle {
+            crowd.see_something().await?;
+        }
+        sleep(WARM).await;
+        drop(conductor);
+        let rest = Rest::new(node.http)?;
+        for (room, token) in &crowd.rooms {
+            rest.ask(reqwest::Method::DELETE, &format!("/v1/rooms/{room}"), Some(token), None).await?;
+        }
+        crowd.tasks.shutdown().await;
+        let gone = async {
+            while Meter::of(node).await?.get("nova_rtc_participants") > 0.0 {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        timeout(JOIN_MAX, gone).await.map_err(|_| BenchError::because("a room that was closed goes on"))?
     }
 
     /// Rooms are made, and everybody comes and publishes.
@@ -208,6 +239,7 @@ impl CallsBench {
             tracks: Vec::new(),
             tally: tally.clone(),
             joined_us: Vec::new(),
+            rooms: Vec::new(),
             tasks: JoinSet::new(),
         };
         let began = Instant::now();
@@ -216,6 +248,8 @@ impl CallsBench {
             let made =
                 rest.ask(reqwest::Method::POST, "/v1/rooms", Some(&host.token), Some(json!({}))).await?;
             let room = made.get("id").cloned().unwrap_or_default();
+            let id = room.as_str().unwrap_or_default().to_owned();
+            crowd.rooms.push((id, host.token.clone()));
             let mut seats = Vec::new();
             for (part, some) in group.chunks(JOINS).enumerate() {
                 let mut coming = JoinSet::new();

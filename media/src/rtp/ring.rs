@@ -45,7 +45,7 @@ impl Ring {
     /// Packets that are kept.
     pub const LEN: usize = 512;
     /// For how long.
-    pub const AGE_MAX: Duration = Duration::from_millis(1_200);
+    pub const AGE_MAX: Duration = Duration::from_millis(1_000);
 
     /// A ring of at most so many packets, none older than that. `len_max` is at most 8,192, a quarter of what numbers can tell apart.
     pub fn keeping(len_max: usize, age_max: Duration) -> Ring {
@@ -103,6 +103,15 @@ impl Ring {
     pub fn newest(&self) -> Option<u16> {
         let behind = u16::try_from(self.packets.len()).ok()?.checked_sub(1)?;
         Some(self.first.wrapping_add(behind))
+    }
+
+    /// Time has passed: what is too old goes, and the room it took. Without this a layer that is made no more, because nobody watches it,
+    /// would keep its last packets for good; to be called now and then.
+    pub fn age(&mut self, now: Instant) {
+        self.forget(now);
+        if self.packets.capacity() > 4 * self.packets.len().max(16) {
+            self.packets.shrink_to(2 * self.packets.len());
+        }
     }
 
     fn forget(&mut self, now: Instant) {
@@ -163,8 +172,13 @@ mod tests {
             let at = start + Duration::from_millis(u64::from(sequence) * 100);
             assert!(ring.put(Kept { at, ..kept(sequence) }));
         }
-        assert_eq!((ring.packets.len(), ring.get(87).is_some(), ring.get(86).is_some()), (13, true, false));
+        assert_eq!((ring.packets.len(), ring.get(89).is_some(), ring.get(88).is_some()), (11, true, false));
         assert_eq!(ring.from(95).count(), 5);
+        ring.age(start + Duration::from_secs(10));
+        assert_eq!((ring.packets.len(), ring.newest()), (10, Some(99)));
+        ring.age(start + Duration::from_secs(30));
+        assert_eq!((ring.packets.len(), ring.newest()), (1, Some(99)), "what comes next is known to be next");
+        assert!(ring.packets.capacity() <= 64, "{}", ring.packets.capacity());
         assert!(ring.put(Kept { at: start + Duration::from_secs(60), ..kept(30_000) }));
         assert_eq!((ring.packets.len(), ring.newest()), (1, Some(30_000)));
     }

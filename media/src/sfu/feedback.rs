@@ -94,6 +94,9 @@ impl Sfu {
             let due = member.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORTS_EVERY);
             if due {
                 member.reported = Some(now);
+                for layer in member.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+                    layer.ring.age(now);
+                }
                 member.write_receiver_report(&mut compound, now);
             }
             let transmit = (!compound.is_empty()).then(|| member.peer.write_rtcp(&compound)).flatten();

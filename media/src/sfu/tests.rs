@@ -187,6 +187,24 @@ fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
 }
 
 #[test]
+fn a_layer_that_is_made_no_more_keeps_nothing() {
+    let mut call = Call::new();
+    let (ann, _bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    for sequence in 1..40 {
+        call.picture(ann, "h", sequence, sequence == 1);
+        call.pass(25);
+    }
+    let kept = |call: &Call| {
+        let layers = &call.sfu.members[call.people[ann].id.index as usize].tracks[0].layers;
+        layers.iter().map(|layer| layer.ring.from(1).count()).sum::<usize>()
+    };
+    assert_eq!(kept(&call), 39);
+    call.pass(2_500);
+    assert!(kept(&call) <= 1, "{} packets", kept(&call));
+}
+
+#[test]
 fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
     let mut call = Call::new();
     let (ann, bo) = (call.join(), call.join());
