@@ -262,6 +262,70 @@ async fn heads_outlive_the_node_that_made_them_and_are_brought_forward() {
 }
 
 #[tokio::test]
+async fn a_head_that_went_back_with_its_redis_is_not_brought_forward_from_where_it_was() {
+    let server = Redis::start();
+    let metrics = Metrics::default();
+    let count = |outcome: &str| metrics.feed_heads_redis.with_label_values(&[outcome]).get();
+    let mut hand = Hand::on(&server.url()).await;
+    let heads = in_redis(&RedisConfig::new(server.url()), clock(), &metrics).await;
+    let heads = heads.as_ref();
+    let mut log = Log::of(heads);
+    let (ann, bo) = (UserId::generate(), UserId::generate());
+    filled(heads, bo, &[ann, bo], &[]).await;
+    hand.keep().await;
+    let posts = ids(60);
+    for post in &posts {
+        log.posted(ann, *post, false);
+    }
+    let all: Vec<_> = posts.iter().rev().copied().collect();
+    assert_eq!(newest(heads, bo, HEAD_POSTS).await, all);
+    let soon = Duration::from_secs(10);
+    eventually("it is brought forward", soon, async || (count("forwarded") == 1).then_some(())).await;
+    // Redis comes back with what it had before, under the same generation.
+    hand.put_back().await;
+    for _ in 0..600 {
+        log.content += 1;
+        heads.heard(Mark { part: CONTENT, place: log.content, event: Uuid::now_v7() }, None);
+    }
+    heads.caught_up(0);
+    eventually("it is not what was known", soon, async || (count("outrun") == 1).then_some(())).await;
+    assert_eq!(newest(heads, bo, HEAD_POSTS).await, all, "nothing is missing");
+}
+
+#[tokio::test]
+async fn what_is_below_the_floor_of_a_head_is_not_written_to_it() {
+    let server = Redis::start();
+    let metrics = Metrics::default();
+    let mut hand = Hand::on(&server.url()).await;
+    let heads = in_redis(&RedisConfig::new(server.url()), clock(), &metrics).await;
+    let heads = heads.as_ref();
+    let mut log = Log::of(heads);
+    let (ann, bo) = (UserId::generate(), UserId::generate());
+    let posts = ids(HEAD_POSTS + 200);
+    filled(heads, bo, &[ann, bo], &posts[199..]).await;
+    // A head that has room: one of a version that keeps fewer.
+    let key = |what: &str| format!("nova:head:{{{}}}:{what}", bo.as_uuid().simple());
+    let cut = ::redis::cmd("ZREMRANGEBYRANK").arg(key("posts")).arg(0).arg(99).to_owned();
+    let told = ::redis::cmd("HSET").arg(key("known")).arg("n").arg(HEAD_POSTS - 100).to_owned();
+    for command in [cut, told] {
+        command.query_async::<i64>(&mut hand.connection).await.expect("answered");
+    }
+    // Posts from far below are edited.
+    for post in &posts[..60] {
+        log.posted(ann, *post, false);
+    }
+    let all: Vec<_> = posts[300..].iter().rev().copied().collect();
+    for when in ["before", "after"] {
+        let slice = heads.slice(bo, None, HEAD_POSTS).await.expect("there").expect("a head");
+        assert_eq!((&slice.ids, slice.is_whole), (&all, false), "{when} it is brought forward");
+        eventually("it is brought forward", Duration::from_secs(10), async || {
+            (metrics.feed_heads_redis.with_label_values(&["forwarded"]).get() == 1).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_redis_that_lies_or_is_dead_or_slow_is_away_and_soon_left_alone() {
     let mut server = Redis::start();
     let config = RedisConfig { command_max: Duration::from_secs(5), ..RedisConfig::new(server.url()) };

@@ -45,6 +45,7 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Brings a head forward: posts it lacked, none below its floor, and how far the log was followed for them. Nothing when it is not what
 /// was read any more: another head, or the same further on, or further back because Redis was restored.
+/// A head that is not whole may have room, when a version made it that keeps fewer.
 static FORWARD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local m = redis.call('HMGET', KEYS[1], 'g', 'w', 'n', 'm') \
