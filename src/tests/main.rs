@@ -27,6 +27,7 @@ mod events_faults;
 mod events_told;
 mod feed_ladder;
 mod feeds;
+mod firefox;
 mod health;
 mod idempotency;
 mod kafka;
