@@ -22,7 +22,7 @@ pub const START_BPS: u64 = 2_000_000;
 /// No path is believed to carry less: a voice and a small face.
 pub const LEAST_BPS: u64 = 100_000;
 /// More is never asked for: twenty-five large tiles.
-const MOST_BPS: f64 = 60e6;
+pub const MOST_BPS: f64 = 60e6;
 /// After overuse the estimate is this share of what arrived (draft-ietf-rmcat-gcc-02 section 5.5).
 const BACK_OFF: f64 = 0.85;
 /// What arrived is looked at over this.
