@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admin;
+mod aiortc;
 mod app;
 mod behaviours;
 mod broadcaster;
@@ -33,7 +34,6 @@ mod idempotency;
 mod kafka;
 mod licences;
 mod limits;
-mod live_aiortc;
 mod live_broadcast;
 mod live_edge;
 mod live_gstreamer;

@@ -1,7 +1,8 @@
-"""A WHIP publisher and a WHEP viewer on a WebRTC stack that no browser has (aiortc).
+"""A WHIP publisher, a WHEP viewer and a participant of a call on a WebRTC stack that no browser has (aiortc).
 
   wish_peer.py whip URL KEY    publishes a picture that brightens and darkens, and a tone, until its input ends
   wish_peer.py whep URL        watches until its input ends
+  wish_peer.py room            does both: says its `offer`, and takes the answer from the first line of its input, as a JSON string
 
 Says on its output, one JSON object a line, what happened: `answered`, `connected`, `seen` each half second, `left`.
 """
@@ -17,7 +18,7 @@ import urllib.request
 
 import av
 import numpy
-from aiortc import AudioStreamTrack, RTCPeerConnection, RTCRtpSender, RTCSessionDescription, VideoStreamTrack
+from aiortc import AudioStreamTrack, RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription, VideoStreamTrack
 
 PITCH_HZ, RATE_HZ, SAMPLES = 440, 48_000, 960
 
@@ -89,25 +90,33 @@ class Seen:
             self.energy += float((sound * sound).mean())
 
 
+def publishes(pc, codec):
+    pc.addTransceiver(Tone(), "sendonly")
+    pictures = pc.addTransceiver(Flashes(), "sendonly")
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    pictures.setCodecPreferences([one for one in codecs if one.mimeType == codec])
+
+
+def watches(pc, seen, tasks):
+    pc.addTransceiver("audio", "recvonly")
+    pc.addTransceiver("video", "recvonly")
+
+    @pc.on("track")
+    def on_track(track):
+        way = seen.look if track.kind == "video" else seen.listen
+        tasks.append(asyncio.ensure_future(way(track)))
+
+
 async def main():
-    way, url = sys.argv[1:3]
-    pc, seen, tasks = RTCPeerConnection(), Seen(), []
-    if way == "whip":
-        pc.addTransceiver(Tone(), "sendonly")
-        pictures = pc.addTransceiver(Flashes(), "sendonly")
-        codecs = RTCRtpSender.getCapabilities("video").codecs
-        pictures.setCodecPreferences([one for one in codecs if one.mimeType == "video/H264"])
-        more = {"Authorization": f"Bearer {sys.argv[3]}"}
-    else:
-        pc.addTransceiver("audio", "recvonly")
-        pc.addTransceiver("video", "recvonly")
-        more = {}
-
-        @pc.on("track")
-        def on_track(track):
-            way = seen.look if track.kind == "video" else seen.listen
-            tasks.append(asyncio.ensure_future(way(track)))
-
+    way = sys.argv[1]
+    url = sys.argv[2] if way != "room" else None
+    # One transport from the start, as everything is bundled.
+    configuration = RTCConfiguration(bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+    pc, seen, tasks, session, more = RTCPeerConnection(configuration), Seen(), [], None, {}
+    if way != "whep":
+        publishes(pc, "video/H264" if way == "whip" else "video/VP8")
+    if way != "whip":
+        watches(pc, seen, tasks)
     connected = asyncio.Event()
 
     @pc.on("connectionstatechange")
@@ -118,12 +127,18 @@ async def main():
 
     await pc.setLocalDescription(await pc.createOffer())
     offer = pc.localDescription.sdp
-    status, headers, text = await asks("POST", url, offer, Content_Type="application/sdp", **more)
-    session = headers.get("Location") and urllib.parse.urljoin(url, headers["Location"])
-    says("answered", status=status, session=session, tag=headers.get("ETag"), retry_after=headers.get("Retry-After"))
-    if status != 201:
-        await pc.close()
-        return
+    if way == "room":
+        says("offer", sdp=offer)
+        text = json.loads(await asyncio.to_thread(sys.stdin.readline))
+    else:
+        if way == "whip":
+            more = {"Authorization": f"Bearer {sys.argv[3]}"}
+        status, headers, text = await asks("POST", url, offer, Content_Type="application/sdp", **more)
+        session = headers.get("Location") and urllib.parse.urljoin(url, headers["Location"])
+        says("answered", status=status, session=session, tag=headers.get("ETag"), retry_after=headers.get("Retry-After"))
+        if status != 201:
+            await pc.close()
+            return
     await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
     await asyncio.wait_for(connected.wait(), 30)
 
@@ -132,7 +147,7 @@ async def main():
         await asyncio.wait([over], timeout=0.5)
         first = seen.first and round(seen.first * 1_000)
         says("seen", pictures=seen.pictures, first_ms=first, levels=len(seen.levels), energy=seen.energy)
-    status, _, _ = await asks("DELETE", session, **more)
+    status = (await asks("DELETE", session, **more))[0] if session else None
     says("left", status=status)
     for task in tasks:
         task.cancel()

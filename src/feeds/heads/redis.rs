@@ -1,7 +1,7 @@
 //! Heads in Redis: they outlive the node that made them, and are the same for all nodes.
 //!
 //! A head says how far the log was followed for it (its *marks*), and nothing is believed of it beyond that. Every node follows the
-//! log itself and remembers its latest events (the [`window`](super::window)); what a head lacks between its marks and what the node has heard, the node
+//! log itself and remembers its latest events (the window); what a head lacks between its marks and what the node has heard, the node
 //! adds when it reads it. So a post is written for nobody, no index of followers must be whole, and there is no owner to fail over.
 //! Why a head stays contiguous, whatever happens between any two steps:
 //!

@@ -1,15 +1,18 @@
-//! Streams that are published and watched over WebRTC by a stack that is in no browser: aiortc, with an ICE, a DTLS, an SRTP and
-//! encoders of its own.
+//! A WebRTC stack that is in no browser: aiortc, with an ICE, a DTLS, an SRTP and encoders of its own. It publishes streams and watches
+//! them, and takes part in calls.
 
 use std::process::Stdio;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::app::TestApp;
 use crate::broadcaster::{Stream, says};
+use crate::chat_people::{Person, text};
+use crate::chat_socket::Device;
 use crate::services::eventually;
 
 /// The first start installs it.
@@ -59,10 +62,16 @@ impl Peer {
         .await
     }
 
-    /// Ends its session, as the drafts say.
-    async fn leaves(mut self) {
+    /// Is answered by whoever decides about the room.
+    async fn hears(&mut self, answer: &Value) {
+        let line = format!("{answer}\n");
+        self.input.as_mut().expect("a pipe").write_all(line.as_bytes()).await.expect("it reads");
+    }
+
+    /// Ends its session, as the drafts say where it has one.
+    async fn leaves(mut self, status: Option<u16>) {
         drop(self.input.take());
-        assert_eq!(self.tells("left", |_| true).await["status"], 200);
+        assert_eq!(self.tells("left", |_| true).await["status"], json!(status));
         assert!(self.child.wait().await.expect("it ends").success());
     }
 }
@@ -97,9 +106,9 @@ async fn who_is_no_browser_publishes_and_watches_too() {
     let entries = ["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0"];
     let codecs = says("ffprobe", &[&entries[..], &[&stream.url(&app)]].concat()).await;
     assert!(codecs.contains("h264") && codecs.contains("opus"), "{codecs}");
-    viewer.leaves().await;
+    viewer.leaves(Some(200)).await;
     gauge("nova_whep_sessions", 0.0).await;
-    publisher.leaves().await;
+    publisher.leaves(Some(200)).await;
     gauge("nova_whip_sessions", 0.0).await;
     stream.becomes(&app, "ended").await;
 
@@ -113,7 +122,43 @@ async fn who_is_no_browser_publishes_and_watches_too() {
     let seen = seen.await;
     println!("published by FFmpeg and watched by aiortc: {seen}");
     assert_ne!(seen["first_ms"], json!(null));
-    viewer.leaves().await;
+    viewer.leaves(Some(200)).await;
     gauge("nova_whep_sessions", 0.0).await;
     encoder.stop().await;
+}
+
+#[actix_rt::test]
+async fn who_is_no_browser_takes_part_in_a_call_too() {
+    let app = TestApp::start().await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let (status, made) = ann.asks(Method::POST, "/v1/rooms", Some(json!({}))).await;
+    assert_eq!(status, 201, "{made}");
+    let room = text(&made, "id");
+    let mut there = Vec::new();
+    for person in [&ann, &bo] {
+        let mut device = Device::returns(&app, &person.session.token()).await.0;
+        let mut peer = Peer::start(&["room"]);
+        let offer = peer.tells("offer", |_| true).await["sdp"].take();
+        let joined = device.asks(json!({ "type": "room.join", "room": room, "offer": offer })).await;
+        assert_eq!(joined["type"], "room.joined", "{joined}");
+        peer.hears(&joined["answer"]).await;
+        peer.tells("connected", |_| true).await;
+        let tracks = json!([{ "mid": "0", "source": "microphone" }, { "mid": "1", "source": "camera" }]);
+        let published = device.asks(json!({ "type": "room.publish", "tracks": tracks })).await;
+        assert_eq!(published["type"], "room.published", "{published}");
+        there.push((device, peer, published["tracks"][1]["track"].clone()));
+    }
+    let faces = [there[1].2.clone(), there[0].2.clone()];
+    for ((device, ..), face) in there.iter_mut().zip(faces) {
+        let want = json!([{ "track": face, "height": 180 }]);
+        assert_eq!(device.asks(json!({ "type": "room.view", "want": want })).await["type"], "ok");
+    }
+    for (device, peer, _) in &mut there {
+        println!("{}", peer.sees_and_hears().await);
+        // They have shown for a while that they are there.
+        assert_eq!(device.asks(json!({ "type": "room.hand", "up": false })).await["type"], "ok");
+    }
+    for (_, peer, _) in there {
+        peer.leaves(None).await;
+    }
 }
