@@ -208,6 +208,10 @@ fn settings(matches: &ArgMatches, file: &BTreeMap<String, Vec<String>>) -> Vec<S
             _ if file.contains_key(name) => Source::File,
             _ => Source::Default,
         };
+        // What no help names is told where somebody has set it.
+        if arg.is_hide_set() && source == Source::Default {
+            continue;
+        }
         let value = match values {
             None => "unset".to_owned(),
             Some(_) if arg.is_hide_env_values_set() => "set".to_owned(),
