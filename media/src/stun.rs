@@ -24,6 +24,10 @@ const MESSAGE_INTEGRITY: u16 = 0x0008;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
+const PRIORITY: u16 = 0x0024;
+const ICE_CONTROLLING: u16 = 0x802A;
+/// The priority of the only candidate of a peer, as one that is found by its requests (RFC 8445 section 5.1.2).
+const PEER_REFLEXIVE: u32 = (110 << 24) | (65_535 << 8) | 255;
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
 const INTEGRITY_BYTES: usize = 20;
 const HEADER_BYTES: usize = 20;
@@ -180,6 +184,9 @@ pub fn request(
     out.extend_from_slice(&MAGIC_COOKIE.to_be_bytes());
     out.extend_from_slice(&transaction);
     attribute(&mut out, USERNAME, format!("{to_ufrag}:{from_ufrag}").as_bytes());
+    // Full agents believe no request without both (RFC 8445 section 7.1).
+    attribute(&mut out, PRIORITY, &PEER_REFLEXIVE.to_be_bytes());
+    attribute(&mut out, ICE_CONTROLLING, transaction.split_at(8).0);
     if nominates {
         attribute(&mut out, USE_CANDIDATE, &[]);
     }

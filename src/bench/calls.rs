@@ -9,9 +9,10 @@
 //!
 //! Participants are peers without a browser ([`peer`]): ICE, DTLS and SRTP as browsers do them, [`canned`] media in, and a model of a
 //! viewer ([`nova_media::rtp::witness`]) that puts what arrives in order, asks again for what is missing, and counts what froze. They join
-//! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`.
+//! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`. With `--janus` the same is done with Janus, in the same run.
 
 pub mod canned;
+mod janus;
 pub mod meter;
 pub mod peer;
 pub mod seat;
@@ -34,7 +35,8 @@ use super::installation::{Installation, Node};
 use super::measure::{Line, Processes, Times};
 use super::people::{Device, Rest, Town};
 use canned::{Layer, RIDS, Voice};
-use meter::Meter;
+use janus::Janus;
+use meter::{Meter, Spread};
 use peer::{Peer, Shape, Tally};
 use seat::Seat;
 use told::{Measured, Recovery};
@@ -91,6 +93,10 @@ pub struct CallsBench {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, conflicts_with = "stall", value_parser = clap::value_parser!(u32).range(0..=20))]
     pub stall_shard: u32,
 
+    /// Measure Janus (Debian's package `janus`, its VideoRoom) beside it, with the same peers and media.
+    #[arg(long, conflicts_with_all = ["stall", "stall_shard"])]
+    pub janus: bool,
+
     /// Print rows of a table in Markdown.
     #[arg(long)]
     pub markdown: bool,
@@ -136,7 +142,11 @@ impl CallsBench {
         let scenarios = if self.scenarios.is_empty() { &all[..] } else { &self.scenarios };
         let mut is_good = true;
         for scenario in scenarios {
-            for line in Box::pin(self.measure(*scenario)).await? {
+            let mut lines = Box::pin(self.measure(*scenario)).await?;
+            if self.janus && *scenario != Scenario::Idle {
+                lines.extend(Box::pin(self.measure_janus(*scenario)).await?);
+            }
+            for line in lines {
                 let counts = self.strict || line.promised == "0";
                 is_good &= line.kept.unwrap_or(true) || !counts;
                 line.tell(self.markdown)?;
@@ -163,12 +173,7 @@ impl CallsBench {
         installation: &Installation,
         node: &Node,
     ) -> Result<Vec<Line>, BenchError> {
-        let default = match scenario {
-            Scenario::Audio => 20,
-            Scenario::Video => 4,
-            Scenario::Room | Scenario::Idle => 1,
-        };
-        let rooms = self.rooms.unwrap_or(default) as usize;
+        let rooms = self.rooms_of(scenario);
         let each = self.peers as usize;
         let server = Processes::one(node.process.pid());
         let town = Town::Own(installation.errand());
@@ -182,7 +187,7 @@ impl CallsBench {
             crowd.see_something().await?;
         }
         sleep(WARM).await;
-        let measured = self.watch(&mut crowd, &server, node).await?;
+        let measured = self.watch(&mut crowd, &server, Some(node)).await?;
         drop(conductor);
         let resident = server.resident_bytes();
         let mut lines = self.lines(scenario, &crowd, &measured, rooms);
@@ -197,6 +202,34 @@ impl CallsBench {
         lines.push(Line::told(what, format!("{mib:.1} MiB")));
         crowd.tasks.shutdown().await;
         Ok(lines)
+    }
+
+    async fn measure_janus(&self, scenario: Scenario) -> Result<Vec<Line>, BenchError> {
+        let (rooms, each) = (self.rooms_of(scenario), self.peers as usize);
+        let mut janus = Janus::start(rooms).await?;
+        let server = Processes::one(janus.process.pid());
+        let resident_before = server.resident_bytes();
+        let mut crowd = self.gather_at_janus(scenario, &janus, rooms, each).await?;
+        let conductor = conduct(&crowd.peers);
+        crowd.see_something().await?;
+        sleep(WARM).await;
+        let measured = self.watch(&mut crowd, &server, None).await?;
+        drop(conductor);
+        let bytes = server.resident_bytes().saturating_sub(resident_before);
+        let lines = self.janus_lines(scenario, &crowd, &measured, bytes / (rooms * each) as u64);
+        crowd.tasks.shutdown().await;
+        janus.process.signal(Signal::TERM);
+        janus.process.ended().await;
+        Ok(lines)
+    }
+
+    fn rooms_of(&self, scenario: Scenario) -> usize {
+        let default = match scenario {
+            Scenario::Audio => 20,
+            Scenario::Video => 4,
+            Scenario::Room | Scenario::Idle => 1,
+        };
+        self.rooms.unwrap_or(default) as usize
     }
 
     /// Two people meet and part, before anything is measured: code that runs for the first time, connections to the database and buffers of
@@ -327,7 +360,7 @@ impl CallsBench {
         &self,
         crowd: &mut Crowd,
         server: &Processes,
-        node: &Node,
+        node: Option<&Node>,
     ) -> Result<Measured, BenchError> {
         let tally = crowd.tally.clone();
         let before: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
@@ -336,18 +369,26 @@ impl CallsBench {
         let repeats = tally.repeats.get();
         tally.latency_us.borrow_mut().clear();
         tally.time_one_of.set(17);
-        let meter = Meter::of(node).await?;
+        let meter = match node {
+            Some(node) => Meter::of(node).await?,
+            None => Meter::default(),
+        };
         let (began, cpu) = (Instant::now(), server.cpu());
         let whole = Duration::from_secs(u64::from(self.seconds));
         let mut recovery = None;
-        if self.stall_s() > 0 {
+        if self.stall_s() > 0
+            && let Some(node) = node
+        {
             sleep(whole / 3).await;
             recovery = Some(self.stall_all(crowd, node).await?);
         }
         sleep(whole.saturating_sub(began.elapsed())).await;
         let (took, cpu) = (began.elapsed(), server.cpu() - cpu);
         tally.time_one_of.set(0);
-        let forwards = Meter::of(node).await?.spread(&meter, "nova_rtc_forward_duration_seconds");
+        let forwards = match node {
+            Some(node) => Meter::of(node).await?.spread(&meter, "nova_rtc_forward_duration_seconds"),
+            None => Spread::default(),
+        };
         let after: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
         let sum = |of: fn(&Seen) -> u64| {
             after.iter().map(of).sum::<u64>().saturating_sub(before.iter().map(of).sum::<u64>())

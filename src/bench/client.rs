@@ -229,16 +229,21 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Gives `hear` every whole frame at the front of `input`; how many bytes those were.
+/// Gives `hear` every whole message at the front of `input`; how many bytes those were.
 fn take_frames(input: &[u8], hear: &mut impl FnMut(Heard<'_>)) -> io::Result<usize> {
     let mut rest = input;
-    while let Some((opcode, payload, behind)) = split(rest)? {
-        match opcode {
-            1 => hear(Heard::Text(payload)),
-            9 => hear(Heard::Ping(payload)),
-            8 => hear(Heard::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)))),
-            10 => {}
-            other => {
+    while let Some(Frame { opcode, is_last, payload, mut behind }) = split(rest)? {
+        match (opcode, is_last) {
+            (1, true) => hear(Heard::Text(payload)),
+            (1, false) => {
+                let Some((whole, after)) = join(payload, behind)? else { break };
+                hear(Heard::Text(&whole));
+                behind = after;
+            }
+            (9, true) => hear(Heard::Ping(payload)),
+            (8, true) => hear(Heard::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)))),
+            (10, true) => {}
+            (other, _) => {
                 return Err(io::Error::other(format!("a frame of kind {other} is not part of the protocol")));
             }
         }
@@ -247,14 +252,35 @@ fn take_frames(input: &[u8], hear: &mut impl FnMut(Heard<'_>)) -> io::Result<usi
     Ok(input.len() - rest.len())
 }
 
+/// A message that comes in parts, which our own server never does: the whole of it, once it is there, and what follows.
+fn join<'a>(first: &[u8], mut rest: &'a [u8]) -> io::Result<Option<(Vec<u8>, &'a [u8])>> {
+    let mut whole = first.to_vec();
+    while let Some(Frame { opcode, is_last, payload, behind }) = split(rest)? {
+        if opcode != 0 {
+            return Err(io::Error::other(format!("a frame of kind {opcode} within a message of parts")));
+        }
+        whole.extend_from_slice(payload);
+        rest = behind;
+        if is_last {
+            return Ok(Some((whole, rest)));
+        }
+    }
+    Ok(None)
+}
+
 /// A frame: what it is, what it holds, and what follows.
-type Split<'a> = (u8, &'a [u8], &'a [u8]);
+struct Frame<'a> {
+    opcode: u8,
+    is_last: bool,
+    payload: &'a [u8],
+    behind: &'a [u8],
+}
 
 /// The first frame, when it is whole.
-fn split(input: &[u8]) -> io::Result<Option<Split<'_>>> {
+fn split(input: &[u8]) -> io::Result<Option<Frame<'_>>> {
     let Some((&[first, second], rest)) = input.split_first_chunk() else { return Ok(None) };
-    if first & 0x80 == 0 || first & 0x70 != 0 || second & 0x80 != 0 {
-        return Err(io::Error::other("a frame that is a part, compressed or masked"));
+    if first & 0x70 != 0 || second & 0x80 != 0 {
+        return Err(io::Error::other("a frame that is compressed or masked"));
     }
     let (len, rest) = match second {
         126 => match rest.split_first_chunk() {
@@ -267,7 +293,8 @@ fn split(input: &[u8]) -> io::Result<Option<Split<'_>>> {
         },
         len => (usize::from(len), rest),
     };
-    Ok(rest.split_at_checked(len).map(|(payload, behind)| (first & 0x0F, payload, behind)))
+    let (opcode, is_last) = (first & 0x0F, first & 0x80 != 0);
+    Ok(rest.split_at_checked(len).map(|(payload, behind)| Frame { opcode, is_last, payload, behind }))
 }
 
 #[cfg(test)]
@@ -286,6 +313,8 @@ mod tests {
             frame[1] &= 0x7F;
             bytes.extend(frame);
         }
+        // Another comes in three parts.
+        bytes.extend(b"\x01\x02no\x00\x00\x80\x03va!");
         for cut in [1, 2, 3, 9, 500, 4_096, bytes.len()] {
             let (mut heard, mut rest) = (Vec::new(), Vec::new());
             for chunk in bytes.chunks(cut) {
@@ -300,16 +329,22 @@ mod tests {
                 .unwrap();
                 rest.drain(..taken);
             }
-            assert_eq!((heard.as_slice(), rest.len()), ([5, 1, 300, 70_000, 0x6162].as_slice(), 0), "{cut}");
+            assert_eq!(
+                (heard.as_slice(), rest.len()),
+                ([5, 1, 300, 70_000, 0x6162, 5].as_slice(), 0),
+                "{cut}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_frame_of_a_server_is_an_error() {
-        for bytes in [[0x01, 0], [0xC1, 0], [0x81, 0x80]] {
+        for bytes in [[0xC1, 0], [0x81, 0x80]] {
             assert!(split(&bytes).is_err());
         }
-        assert!(take_frames(&[0x82, 0], &mut |_| ()).is_err());
+        for bytes in [&[0x82, 0][..], &[0x80, 0], &[0x09, 0], &[0x01, 0, 0x81, 0]] {
+            assert!(take_frames(bytes, &mut |_| ()).is_err());
+        }
         assert!(split(&[0x81]).unwrap().is_none());
     }
 }

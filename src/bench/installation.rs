@@ -121,7 +121,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> io::Result<Process> {
+    /// Starts it.
+    pub fn start(mut command: Command) -> io::Result<Process> {
         command.stdin(Stdio::null()).kill_on_drop(true);
         // Ctrl-C at the terminal ends us, and we end it.
         command.process_group(0);
@@ -206,7 +207,8 @@ impl Redis {
     }
 }
 
-fn free_port() -> io::Result<u16> {
+/// A port of loopback that nobody listens on.
+pub fn free_port() -> io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -28,8 +28,11 @@ pub const VP8_RTX: u8 = 97;
 const FRAMES_PER_S: u32 = 30;
 /// A keyframe has so many times the packets of others.
 const KEYFRAME_SIZE: usize = 3;
+/// What follows the first byte of a VP8 keyframe (RFC 6386 section 9.1): the rest of its tag, the start code, 640 by 360. Some
+/// servers believe in no keyframe without.
+const KEYFRAME_START: [u8; 9] = [0, 0, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x01];
 /// Where the time of sending stands in a payload of pictures and of sound.
-const PICTURE_STAMP_AT: usize = 7;
+const PICTURE_STAMP_AT: usize = 16;
 const SOUND_STAMP_AT: usize = 1;
 
 /// A microphone.
@@ -162,6 +165,7 @@ impl Layer {
                     temporal << 6 | temporal << 5 | self.key_idx,
                     u8::from(!is_key),
                 ]);
+                packet.extend_from_slice(if is_key && at == 0 { &KEYFRAME_START } else { &[0; 9] });
                 packet.extend_from_slice(&stamp.to_be_bytes());
                 packet.resize(packet.len() + PICTURE_BYTES - PICTURE_STAMP_AT - 8, 0xAA);
                 self.sequence = self.sequence.wrapping_add(1);

@@ -12,7 +12,7 @@ pub struct Meter {
 }
 
 /// A histogram, of what was added between two moments: upper bounds, and how many are at or below each.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Spread {
     buckets: Vec<(f64, f64)>,
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::IoSliceMut;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +16,17 @@ use nova_media::rtp::payload::Codec;
 use nova_media::rtp::reception::{Arrivals, Stream};
 use nova_media::rtp::rtcp::{self, Rtcp};
 use nova_media::rtp::witness::{Seen, Witness};
+use nova_media::stun;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 
 use super::canned::{Layer, RIDS, TRANSPORT_ID, Voice, stamp_of};
 use crate::bench::BenchError;
 
+/// A peer's side of its ICE session.
+pub const UFRAG: &str = "peer";
+/// See [`UFRAG`].
+pub const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaa";
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 /// What the kernel holds for one peer.
@@ -73,7 +78,7 @@ pub struct Shape {
 pub fn offer(shape: Shape, fingerprint: &Fingerprint) -> String {
     let mut mids = Vec::new();
     let mut media = String::new();
-    let ice = "a=ice-ufrag:peer\r\na=ice-pwd:aaaaaaaaaaaaaaaaaaaaaaaa\r\na=setup:actpass\r\n";
+    let ice = format!("a=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:actpass\r\n");
     let mut section = |mid: String, is_sound: bool, sends: bool, layers: usize| {
         let kind = if is_sound { "audio 9 UDP/TLS/RTP/SAVPF 111" } else { "video 9 UDP/TLS/RTP/SAVPF 96 97" };
         let _ = write!(
@@ -183,13 +188,16 @@ impl Peer {
         }
         let candidate: Vec<&str> = line("a=candidate:")?.split(' ').collect();
         let (ip, port) = (candidate.get(4), candidate.get(5));
-        let server = ip.zip(port).and_then(|(ip, port)| format!("{ip}:{port}").parse().ok());
+        let server = ip.zip(port).and_then(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
         let server = server.ok_or_else(|| BenchError::because("an answer without an address"))?;
         let (mut views, mut by_ssrc) = (Vec::new(), HashMap::new());
         for part in answer.split("m=").skip(1) {
             let value = |key: &str| part.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-            let Some(mid) = value("a=mid:").filter(|mid| mid.starts_with(['a', 'v'])) else { continue };
-            let codec = if mid.starts_with('a') { Codec::Opus } else { Codec::Vp8 };
+            let Some(mid) = value("a=mid:") else { continue };
+            if !part.lines().any(|line| line.trim() == "a=sendonly") {
+                continue;
+            }
+            let codec = if part.starts_with("audio") { Codec::Opus } else { Codec::Vp8 };
             let ssrcs = part.lines().filter_map(|line| line.strip_prefix("a=ssrc:"));
             let ssrcs: Vec<u32> = ssrcs.filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
             for (at, ssrc) in ssrcs.iter().enumerate() {
@@ -205,7 +213,8 @@ impl Peer {
                 begged: None,
             });
         }
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(BenchError::because)?;
+        // The server is on this machine; some do not talk from one of its addresses to another.
+        let socket = std::net::UdpSocket::bind((server.ip(), 0)).map_err(BenchError::because)?;
         socket.set_nonblocking(true).map_err(BenchError::because)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).map_err(BenchError::because)?;
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BYTES);
@@ -305,6 +314,13 @@ impl Peer {
         }
     }
 
+    /// Every slot has something in it, and keeps it.
+    pub fn bind_all(&self) {
+        for (at, view) in self.inner.borrow_mut().views.iter_mut().enumerate() {
+            view.bound = Some(at as u64);
+        }
+    }
+
     /// What is in a slot is not sent for a while, and the engine said so.
     pub fn pause(&self, track: u64) {
         let mut inner = self.inner.borrow_mut();
@@ -367,11 +383,10 @@ impl Peer {
         self.tally.published.set(self.tally.published.get() + published);
         if now.duration_since(inner.told) >= FEEDBACK_EVERY {
             inner.told = now;
-            let compound = inner.feedback(now);
-            if !compound.is_empty()
-                && let Some(sealed) = inner.client.seal_rtcp(&compound)
-            {
-                self.send(&sealed);
+            for compound in inner.feedback(now) {
+                if let Some(sealed) = inner.client.seal_rtcp(&compound) {
+                    self.send(&sealed);
+                }
             }
         }
     }
@@ -386,6 +401,15 @@ impl Peer {
     fn send(&self, datagram: &[u8]) {
         // What the kernel does not take is lost, as on any path.
         let _ = self.socket.try_send_to(datagram, self.server);
+    }
+
+    /// Servers that are full agents ask back.
+    fn answer(&self, datagram: &[u8]) {
+        if let Ok(binding) = stun::Binding::read(datagram)
+            && binding.is_signed_with(PASSWORD.as_bytes())
+        {
+            self.send(&binding.answer(self.server, PASSWORD.as_bytes()));
+        }
     }
 
     fn read(&self) {
@@ -403,6 +427,10 @@ impl Peer {
             for (buffer, meta) in buffers.iter().zip(&metas).take(read) {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in bytes.chunks(meta.stride.max(1)) {
+                    if stun::is_stun(datagram) {
+                        self.answer(datagram);
+                        continue;
+                    }
                     inner.hear(datagram, now, self.began, &self.tally);
                 }
             }
@@ -481,18 +509,24 @@ impl Inner {
         stream.receive(sequence, packet.timestamp, now);
     }
 
-    fn feedback(&mut self, now: Instant) -> Vec<u8> {
-        let mut compound = Vec::new();
+    /// What is said of what arrived, and of each slot by itself, as browsers do: some servers take all of a packet to be of one slot.
+    fn feedback(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
         if let Some((count, mut base, arrivals)) = self.arrivals.take() {
+            let mut compound = Vec::new();
             for part in arrivals.chunks(256) {
                 if part.iter().any(Option::is_some) {
                     rtcp::write_feedback(&mut compound, 2, 0, count, base, part);
                 }
                 base = base.wrapping_add(256);
             }
+            if !compound.is_empty() {
+                all.push(compound);
+            }
         }
         for view in &mut self.views {
             let Some(stream) = &mut view.stream else { continue };
+            let mut compound = Vec::new();
             match stream.asks(now) {
                 Ok(missing) if !missing.is_empty() => {
                     rtcp::write_nack(&mut compound, 2, view.ssrc, &missing);
@@ -504,7 +538,14 @@ impl Inner {
                 view.begged = Some(now);
                 rtcp::write_pli(&mut compound, 2, view.ssrc);
             }
+            if !compound.is_empty() {
+                // A compound packet begins with a report (RFC 3550 section 6.1).
+                let mut whole = Vec::new();
+                rtcp::write_receiver_report(&mut whole, 2, &[stream.report(view.ssrc, now)]);
+                whole.extend_from_slice(&compound);
+                all.push(whole);
+            }
         }
-        compound
+        all
     }
 }

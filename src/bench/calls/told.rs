@@ -40,6 +40,36 @@ pub(super) struct Recovery {
     pub(super) keyframes: u64,
 }
 
+impl Measured {
+    fn rate(&self) -> String {
+        let seconds = self.took.as_secs_f64();
+        format!(
+            "{:.0}/s in, {:.0}/s out, {:.1} Mbit/s out, {} again, load {}",
+            self.published as f64 / seconds,
+            self.packets as f64 / seconds,
+            self.bytes as f64 * 8e-6 / seconds,
+            self.repeats,
+            load()
+        )
+    }
+
+    fn one_way(&self) -> String {
+        let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| self.latency.quantile_ms(share));
+        format!("p50 {p50:.2}, p90 {p90:.2}, p99 {p99:.2}, p99.9 {p999:.2} ms")
+    }
+
+    fn frozen(&self) -> String {
+        format!(
+            "{} in {} frames, the longest gap {} ms, {} packets never came, {} frames broken",
+            self.freezes,
+            self.frames,
+            self.longest.as_millis(),
+            self.lost,
+            self.broken
+        )
+    }
+}
+
 impl CallsBench {
     pub(super) fn title(&self, scenario: Scenario, rooms: usize) -> String {
         let peers = self.peers;
@@ -67,15 +97,7 @@ impl CallsBench {
         let promised = |what: &str, promised: &str, seen: String, kept: bool| {
             Line::promised(format!("{title}: {what}"), promised, seen, kept)
         };
-        let rate = format!(
-            "{:.0}/s in, {:.0}/s out, {:.1} Mbit/s out, {} again, load {}",
-            seen.published as f64 / seconds,
-            seen.packets as f64 / seconds,
-            seen.bytes as f64 * 8e-6 / seconds,
-            seen.repeats,
-            load()
-        );
-        lines.push(told("packets", rate));
+        lines.push(told("packets", seen.rate()));
         let cpu = format!("{per_core:.0}/s, {:.1} % of a core", core * 100.0);
         match scenario {
             Scenario::Audio => {
@@ -98,13 +120,6 @@ impl CallsBench {
                 return lines;
             }
         }
-        let latency = format!(
-            "p50 {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2} ms",
-            seen.latency.quantile_ms(0.5),
-            seen.latency.quantile_ms(0.9),
-            seen.latency.quantile_ms(0.99),
-            seen.latency.quantile_ms(0.999)
-        );
         let bound_ms = |share| seen.forwards.bound(share) * 1e3;
         let forwards = format!(
             "p50 ≤ {:.2}, p90 ≤ {:.2}, p99 ≤ {:.2}, p99.9 ≤ {:.2} ms of {:.0} reads",
@@ -116,17 +131,10 @@ impl CallsBench {
         );
         let is_quick = bound_ms(0.5) <= 0.2 && bound_ms(0.99) <= 2.0 && seen.forwards.count() > 0.0;
         lines.push(promised("what the node adds", "p50 ≤ 0.2, p99 ≤ 2 ms", forwards, is_quick));
-        lines.push(told("from sending to arrival, participants' own time with it", latency));
+        lines.push(told("from sending to arrival, participants' own time with it", seen.one_way()));
         if scenario != Scenario::Audio {
             let is_clean = self.loss == 0 && self.stall_s() == 0;
-            let freezes = format!(
-                "{} in {} frames, the longest gap {} ms, {} packets never came, {} frames broken",
-                seen.freezes,
-                seen.frames,
-                seen.longest.as_millis(),
-                seen.lost,
-                seen.broken
-            );
+            let freezes = seen.frozen();
             let is_good = seen.freezes == 0 && seen.broken == 0;
             lines.push(match is_clean {
                 true => promised("freezes over 500 ms", "0", freezes, is_good),
@@ -139,6 +147,32 @@ impl CallsBench {
         lines.push(told("from connecting to media", Times::new(crowd.joined_us.clone()).to_string()));
         lines
     }
+
+    /// What Janus did with the same; `bytes` are of memory, for each participant.
+    pub(super) fn janus_lines(
+        &self,
+        scenario: Scenario,
+        crowd: &Crowd,
+        seen: &Measured,
+        bytes: u64,
+    ) -> Vec<Line> {
+        let title = self.title(scenario, self.rooms_of(scenario));
+        let told = |what: &str, seen: String| Line::told(format!("Janus, {title}: {what}"), seen);
+        let core = seen.cpu.as_secs_f64() / seen.took.as_secs_f64();
+        let per_core = seen.packets as f64 / seen.cpu.as_secs_f64().max(1e-9);
+        let mut lines = vec![
+            told("packets", seen.rate()),
+            told("packets out of a busy core", format!("{per_core:.0}/s, {:.1} % of a core", core * 100.0)),
+            told("from sending to arrival, participants' own time with it", seen.one_way()),
+        ];
+        if scenario != Scenario::Audio {
+            lines.push(told("freezes over 500 ms", seen.frozen()));
+        }
+        lines.push(told("memory of a participant", format!("{} KiB", bytes / 1_024)));
+        lines.push(told("from connecting to media", Times::new(crowd.joined_us.clone()).to_string()));
+        lines
+    }
+
     fn recovery_lines(&self, title: &str, crowd: &Crowd, recovery: &Recovery) -> [Line; 3] {
         let what = match self.stall_shard {
             0 => format!("{title}: the engine stopped for {} s", self.stall),
