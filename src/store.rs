@@ -51,6 +51,8 @@ const MAJOR_MIN: i32 = 14;
 
 /// How often a server that is not there yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long statements that are under way are waited for when a node leaves.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// What can be decided about the connections to PostgreSQL.
 #[derive(Debug, Clone)]
@@ -215,8 +217,11 @@ impl Store {
         PoolUse { open: self.pool.size(), idle, max: self.pool.options().get_max_connections() }
     }
 
-    /// Closes the pool: waits for what is under way, refuses what comes later.
+    /// Closes the pool: waits for what is under way, refuses what comes later. Whoever does not give a connection back by then, because
+    /// the thread that would is gone, is not waited for: PostgreSQL hears that it is closed when the process ends.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(CLOSE_MAX, self.pool.close()).await.is_err() {
+            tracing::warn!("the database's pool was left with connections in use");
+        }
     }
 }

@@ -85,6 +85,17 @@ async fn a_pool_with_nothing_free_says_unavailable_in_time() {
 }
 
 #[tokio::test]
+async fn a_connection_that_nobody_gives_back_keeps_no_node_from_leaving() {
+    let database = services::empty_database().await;
+    let store = connect(&database, StoreConfig::default()).await;
+    let held = store.pool().acquire().await.expect("a connection");
+    let closed = tokio::time::timeout(Duration::from_secs(20), store.close()).await;
+    assert!(closed.is_ok(), "it still waits for the connection that is held");
+    assert!(store.ping().await.is_err(), "nothing new is begun");
+    drop(held);
+}
+
+#[tokio::test]
 async fn constraints_become_the_errors_they_mean() {
     #[derive(Debug)]
     enum Refused {
