@@ -421,6 +421,19 @@ impl Drop for Turn {
     }
 }
 
+/// Ann begins a call in a browser of hers; where it is.
+async fn hosts(app: TestApp) -> (Visit, String) {
+    let visit = Visit { browser: Browser::start_with_devices().await, app };
+    let ann = &visit.browser;
+    visit.signs_up("ann").await;
+    ann.follow("Calls").await;
+    ann.press("Start the call").await;
+    ann.press("Join now").await;
+    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
+    let room = ann.path().await;
+    (visit, room)
+}
+
 /// An engine whose callers are told of a TURN server.
 async fn with_turn() -> (Turn, TestApp) {
     let turn = Turn::start("north");
@@ -436,14 +449,8 @@ async fn with_turn() -> (Turn, TestApp) {
 #[actix_rt::test]
 async fn who_can_send_no_udp_to_the_engine_is_heard_through_a_turn_server() {
     let (_turn, app) = with_turn().await;
-    let visit = Visit { browser: Browser::start_with_devices().await, app };
+    let (visit, room) = hosts(app).await;
     let ann = &visit.browser;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
     let (bob, _) = comes(&visit.app, "bob").await;
     // Whatever path his browser finds, it may use relayed ones only.
     bob.open(&visit.app.at(&format!("{room}?join=video&relay"))).await;
@@ -456,14 +463,8 @@ async fn who_can_send_no_udp_to_the_engine_is_heard_through_a_turn_server() {
 #[actix_rt::test]
 async fn somebody_in_firefox_and_somebody_in_chromium_see_and_hear_each_other() {
     let (_turn, app) = with_turn().await;
-    let visit = Visit { browser: Browser::start_with_devices().await, app };
+    let (visit, room) = hosts(app).await;
     let ann = &visit.browser;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
 
     let account = json!({ "username": "bob", "email": "bob@example.org", "password": PASSWORD });
     let made = visit.app.http.post(visit.app.at("/v1/accounts")).json(&account).send().await.unwrap();
