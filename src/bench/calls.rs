@@ -267,14 +267,7 @@ impl CallsBench {
         let rest = Rest::new(node.http)?;
         let identity = Arc::new(Identity::generate().map_err(BenchError::because)?);
         let tally = Rc::new(Tally::default());
-        let mut crowd = Crowd {
-            peers: Vec::new(),
-            tracks: Vec::new(),
-            tally: tally.clone(),
-            joined_us: Vec::new(),
-            rooms: Vec::new(),
-            tasks: JoinSet::new(),
-        };
+        let mut crowd = Crowd::new(&tally);
         let began = Instant::now();
         for (number, group) in devices.chunks(each).enumerate() {
             let Some(host) = group.first() else { continue };
@@ -455,6 +448,17 @@ impl CallsBench {
 }
 
 impl Crowd {
+    fn new(tally: &Rc<Tally>) -> Crowd {
+        Crowd {
+            peers: Vec::new(),
+            tracks: Vec::new(),
+            tally: tally.clone(),
+            joined_us: Vec::new(),
+            rooms: Vec::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     /// Waits until everybody who should see or hear something does.
     async fn see_something(&self) -> Result<(), BenchError> {
         // The first of a room of one publisher sees nobody.

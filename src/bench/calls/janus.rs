@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use nova_media::peer::{Fingerprint, Identity};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::peer::{self, PASSWORD, Peer, Shape, Tally, UFRAG};
@@ -260,14 +259,7 @@ impl CallsBench {
     ) -> Result<Crowd, BenchError> {
         let identity = Arc::new(Identity::generate().map_err(BenchError::because)?);
         let tally = Rc::new(Tally::default());
-        let mut crowd = Crowd {
-            peers: Vec::new(),
-            tracks: Vec::new(),
-            tally: tally.clone(),
-            joined_us: Vec::new(),
-            rooms: Vec::new(),
-            tasks: JoinSet::new(),
-        };
+        let mut crowd = Crowd::new(&tally);
         let began = Instant::now();
         for room in 0..rooms {
             let mut desks = Vec::new();
