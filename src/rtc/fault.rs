@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Media, Order};
+use super::Media;
+use super::shard::Order;
 
 /// What happens to the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use nova_media::sdp::Offer;
 use nova_media::sfu::{Event, MemberId, Out, Packet, RoomKey, Sfu, SfuError, Source, Taken, TrackKey};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Media, Order};
+use super::Media;
+use super::shard::Order;
 
 /// How it stands with somebody who is no participant of a call.
 ///

@@ -1,6 +1,7 @@
 //! The shard on a real socket, with participants without a browser, and with people who mean harm.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use nova_media::rtp::packet::Header;
 use tokio::task::LocalSet;
