@@ -365,7 +365,7 @@ impl LiveStream {
                     tracing::info!(stream = %self.id, "a stream has ended");
                     if let Some(broadcast) = self.broadcast.take() {
                         broadcast.end();
-                        self.linger(broadcast, ctx);
+                        self.linger(&broadcast, ctx);
                     }
                     let now = self.clock.now();
                     if let Some(airing) = &mut self.airing {
@@ -393,12 +393,16 @@ impl LiveStream {
         }
     }
 
-    /// Keeps a broadcast that is over until its viewers have seen the end.
-    fn linger(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) {
-        self.take_stock(&broadcast);
+    /// Leaves a broadcast that is over where its viewers find it until they have seen the end, or until the next one takes its place:
+    /// somebody who begins and ends all the time fills no memory with what nobody can ask for any more.
+    fn linger(&mut self, broadcast: &Arc<Broadcast>, ctx: &mut Context<Self>) {
+        self.take_stock(broadcast);
         self.lingering += 1;
+        let broadcast = Arc::downgrade(broadcast);
         ctx.run_later(self.settings.linger, move |stream, _| {
-            stream.broadcasts.remove(&broadcast);
+            if let Some(broadcast) = broadcast.upgrade() {
+                stream.broadcasts.remove(&broadcast);
+            }
             stream.lingering -= 1;
         });
     }

@@ -86,6 +86,20 @@ impl Stream {
     }
 }
 
+/// The same at the HTTP door of a program: the id and the key of a stream, and its owner's token.
+pub async fn made_at(url: &str, stream: Value) -> (String, String, String) {
+    let http = reqwest::Client::new();
+    let post = async |path: &str, token: &str, body: &Value| -> Value {
+        let request = http.post(format!("{url}{path}")).bearer_auth(token).json(body);
+        request.send().await.expect("answers").json().await.expect("json")
+    };
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let ann = json!({ "username": "ann", "email": "ann@example.org", "password": "a long way home" });
+    let token = text(&post("/v1/accounts", "", &ann).await["access_token"]);
+    let made = post("/v1/streams", &token, &stream).await;
+    (text(&made["stream"]["id"]), text(&made["stream_key"]), token)
+}
+
 /// A media playlist, and where it is.
 pub struct Playlist {
     pub url: String,

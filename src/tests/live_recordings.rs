@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::accounts;
 use crate::app::{TestApp, eventually};
-use crate::broadcaster::{Encoder, Playlist, Stream, attribute, made, says};
+use crate::broadcaster::{Encoder, Playlist, Stream, attribute, made, made_at, says};
 use crate::program::Program;
 
 /// A stream whose broadcasts are kept.
@@ -236,29 +236,7 @@ async fn a_recording_survives_kill_9_up_to_the_last_whole_segment() {
     let engine = Program::serve(data.path(), &more);
     let http = reqwest::Client::new();
     let (url, rtmp) = (engine.url("http"), engine.ready["rtmp"].as_str().expect("an address").to_owned());
-    let ann = json!({ "username": "ann", "email": "ann@example.org", "password": "a long way home" });
-    let made: Value = http
-        .post(format!("{url}/v1/accounts"))
-        .json(&ann)
-        .send()
-        .await
-        .expect("answers")
-        .json()
-        .await
-        .expect("json");
-    let token = made["access_token"].as_str().expect("a token").to_owned();
-    let stream: Value = http
-        .post(format!("{url}/v1/streams"))
-        .bearer_auth(&token)
-        .json(&json!({ "title": "on the edge", "record": true }))
-        .send()
-        .await
-        .expect("answers")
-        .json()
-        .await
-        .expect("json");
-    let id = stream["stream"]["id"].as_str().expect("an id").to_owned();
-    let key = stream["stream_key"].as_str().expect("a key");
+    let (id, key, token) = made_at(&url, json!({ "title": "on the edge", "record": true })).await;
     let input = ["-re", "-stream_loop", "-1", "-i", crate::broadcaster::source(), "-c", "copy"];
     let _encoder = Encoder::start(&input, &format!("rtmp://{rtmp}/live/{key}"));
     let metrics = format!("http://{}/metrics", engine.ready["metrics"].as_str().expect("an address"));

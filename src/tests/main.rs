@@ -35,6 +35,7 @@ mod kafka;
 mod licences;
 mod limits;
 mod live_broadcast;
+mod live_cycles;
 mod live_edge;
 mod live_gstreamer;
 mod live_hostile;

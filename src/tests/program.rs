@@ -77,6 +77,15 @@ impl Program {
         self.child.id()
     }
 
+    /// Its resident memory in bytes, and how many files it has open.
+    pub fn weight(&self) -> (u64, usize) {
+        let pid = self.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let kib: u64 = rss.trim().trim_end_matches(" kB").parse().expect("a number");
+        (kib << 10, std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count())
+    }
+
     /// Sends a signal and waits for the end.
     pub fn end(mut self, signal: Signal) -> ExitStatus {
         let pid = Pid::from_child(&self.child);

@@ -351,14 +351,6 @@ async fn strangers_and_devices_gone_bad_are_sent_away_and_a_bystander_is_unharme
     assert_eq!(server.metrics.ws_outbox_bytes.get(), 0, "nothing is kept of them");
 }
 
-/// Resident memory and open files of a process.
-fn weight(pid: u32) -> (u64, usize) {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-    let kib: u64 = rss.trim().trim_end_matches(" kB").parse().expect("a number");
-    (kib << 10, std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count())
-}
-
 /// 10,000 half-open handshakes and the rest in proportion, twice, against the program itself:
 /// `cargo test -p nova --test integration --locked -- --ignored --nocapture door::hostile`.
 #[actix_web::test]
@@ -401,12 +393,11 @@ async fn at_full_size_the_program_survives_and_does_not_grow() {
     let mut after = Vec::new();
     for round in 1..=3 {
         let began = Instant::now();
-        let (before, files) = weight(engine.pid());
+        let (before, files) = engine.weight();
         let (ends, trips) = attacked(addr, size, tokens.clone()).await;
         check(&ends, size);
-        eventually("the files are closed", async || (weight(engine.pid()).1 <= files + 50).then_some(()))
-            .await;
-        let (rss, files) = weight(engine.pid());
+        eventually("the files are closed", async || (engine.weight().1 <= files + 50).then_some(())).await;
+        let (rss, files) = engine.weight();
         let trip = |share: f64| trips[((trips.len() - 1) as f64 * share) as usize];
         println!(
             "round {round}: {:?}; memory {} -> {} KiB, {files} files; bystander p50 {:?} p99 {:?} max {:?}; {ends:?}",
