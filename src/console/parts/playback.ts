@@ -15,6 +15,10 @@ const BEHIND_S_MAX = 4;
 const RETRY_MS = [1_000, 2_000, 4_000, 8_000];
 /** A decoder that fails again within so long is not worth another try. */
 const MEDIA_RECOVERY_MS = 5_000;
+/** What is there and not shown for so long will not be: a decoder that sound out of time has confused waits for ever. */
+const STUCK_MS = 1_500;
+/** So much is there then, in seconds; with less it is the network that is waited for. */
+const STUCK_AHEAD_S = 0.5;
 
 const SETTINGS: Partial<HlsConfig> = {
   lowLatencyMode: true,
@@ -41,6 +45,7 @@ export class Playback implements Playing {
   #failures = 0;
   #recovered_at = Number.NEGATIVE_INFINITY;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #stuck: ReturnType<typeof setInterval> | undefined;
   #hushed = false;
   #chosen: number | null = null;
 
@@ -112,6 +117,7 @@ export class Playback implements Playing {
   /** Ends it; the video element is as it was before. */
   destroy(): void {
     clearTimeout(this.#retry);
+    clearInterval(this.#stuck);
     this.#events.abort();
     this.#hls?.destroy();
     this.#hls = null;
@@ -159,6 +165,7 @@ export class Playback implements Playing {
     const video = this.#video;
     const on = (event: string, heard: () => void) => video.addEventListener(event, heard, { signal: this.#events.signal });
     on("playing", () => {
+      clearInterval(this.#stuck);
       this.#begun = true;
       this.#become("playing");
     });
@@ -168,10 +175,24 @@ export class Playback implements Playing {
     on("waiting", () => {
       if (this.#begun && !video.seeking && this.#state === "playing") this.#stalls += 1;
       if (this.#state !== "absent") this.#become(this.#begun ? "waiting" : "loading");
+      this.#watch();
     });
     on("ended", () => this.#become("ended"));
     on("volumechange", () => this.#tell());
     on("timeupdate", () => this.#tell());
+  }
+
+  /** Moves a playing on that waits although there is enough to play; hls.js only does so where there is a gap. */
+  #watch(): void {
+    clearInterval(this.#stuck);
+    const video = this.#video;
+    const at = video.currentTime;
+    this.#stuck = setInterval(() => {
+      if (video.currentTime !== at) return clearInterval(this.#stuck);
+      if (video.paused || video.seeking || ahead_s(video) < STUCK_AHEAD_S) return;
+      const edge = this.#live ? (this.#hls?.liveSyncPosition ?? null) : null;
+      video.currentTime = edge !== null && edge > at ? edge : at + 0.1;
+    }, STUCK_MS);
   }
 
   #become(state: PlaybackState): void {
@@ -182,6 +203,14 @@ export class Playback implements Playing {
   #tell(): void {
     this.#changed(this.view);
   }
+}
+
+/** What can be played from here without a gap, in seconds. */
+function ahead_s({ buffered, currentTime }: HTMLVideoElement): number {
+  for (let at = 0; at < buffered.length; at++) {
+    if (buffered.start(at) <= currentTime && currentTime < buffered.end(at)) return buffered.end(at) - currentTime;
+  }
+  return 0;
 }
 
 function quality_of(level: Level, index: number): Quality {

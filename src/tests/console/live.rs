@@ -321,6 +321,52 @@ async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is
     browser.is_clean(&[404, 406, 409]).await;
 }
 
+/// Twice as much sound as time: an encoder whose microphone does not say at which rate it listens. Chromium's decoder stops for good after
+/// some twenty seconds of it, with everything it would need in its buffer.
+#[actix_rt::test]
+async fn a_viewer_whose_decoder_gives_up_is_moved_on() {
+    let visit = Visit::start().await;
+    let browser = &visit.browser;
+    visit.signs_up("ann").await;
+    let address = visit.makes_a_stream("Too much sound").await;
+    browser.follow("I have kept it, on to the desk").await;
+    browser.follow("Watch it as viewers do").await;
+    let picture = "setpts=(RTCTIME-RTCSTART)/(TB*1000000)";
+    let sound = "asetpts=(RTCTIME-RTCSTART)/(TB*1000000)";
+    let source =
+        ["-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=r=44100"];
+    let coded =
+        ["-vf", picture, "-af", sound, "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
+    let more = ["-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac"];
+    let encoder = Encoder::start(&[&source[..], &coded, &more].concat(), &address);
+    // Where the player is, how often it has waited, and how much it has from there.
+    let script = "
+        const stage = document.querySelector('.stage');
+        const video = stage?.querySelector('video');
+        if (!video?.buffered.length) return null;
+        return [video.currentTime, Number(stage.dataset.stalls), video.buffered.end(video.buffered.length - 1) - video.currentTime]";
+    let seen = async || {
+        let seen = browser.run(script).await;
+        Some((seen[0].as_f64()?, seen[1].as_u64()?, seen[2].as_f64()?))
+    };
+    let (stuck_s, _, ahead_s) = eventually("it waits with enough to play", PATIENCE, async || {
+        let before = seen().await?;
+        let now = seen().await?;
+        (now.1 > 0 && now.0 == before.0 && now.2 > 1.0).then_some(now)
+    })
+    .await;
+    let waits = std::time::Instant::now();
+    let moved_s = eventually("it goes on", PATIENCE, async || {
+        seen().await.map(|(at, ..)| at).filter(|at| *at > stuck_s + 0.5)
+    })
+    .await;
+    let waited = waits.elapsed();
+    println!("stuck at {stuck_s:.2} s with {ahead_s:.2} s ahead, at {moved_s:.2} s after {waited:.1?}");
+    // hls.js alone takes twelve seconds: it moves when what is behind has left the playlist.
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
+    encoder.stop().await;
+}
+
 /// An encoder hangs, and its broadcaster starts another with the same key.
 #[actix_rt::test]
 async fn a_viewer_watches_on_when_another_encoder_takes_over() {
