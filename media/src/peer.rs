@@ -9,6 +9,7 @@
 //! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`].
 
 pub mod client;
+mod paths;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 
 use crate::bits::ByteReader;
 use crate::stun::Binding;
+use paths::Paths;
 
 /// Addresses of one participant that are believed at a time; a phone has two or three. When full the oldest is forgotten.
 pub const ADDRESSES_MAX: usize = 8;
@@ -217,9 +219,7 @@ pub struct Peer {
     local: Credentials,
     remote_fingerprint: Fingerprint,
     dtls: Dtls,
-    /// Where packets go.
-    remote: Option<SocketAddr>,
-    believed: Vec<SocketAddr>,
+    paths: Paths,
     born: Instant,
     consent: Option<Instant>,
 }
@@ -232,8 +232,7 @@ impl Peer {
             local,
             remote_fingerprint: remote,
             dtls: Dtls::Waiting(Vec::new()),
-            remote: None,
-            believed: Vec::new(),
+            paths: Paths::default(),
             born: now,
             consent: None,
         }
@@ -252,17 +251,22 @@ impl Peer {
 
     /// Whether media can flow.
     pub fn is_connected(&self) -> bool {
-        matches!(self.dtls, Dtls::Done { .. }) && self.remote.is_some()
+        matches!(self.dtls, Dtls::Done { .. }) && self.paths.chosen().is_some()
     }
 
     /// Where its packets go.
     pub fn remote(&self) -> Option<SocketAddr> {
-        self.remote
+        self.paths.chosen()
+    }
+
+    /// Whether its packets took another way since this was last asked, and some were lost meanwhile: what it sees has to begin anew.
+    pub fn take_moved(&mut self) -> bool {
+        self.paths.take_moved()
     }
 
     /// Whether datagrams from here are its.
     pub fn believes(&self, from: SocketAddr) -> bool {
-        self.believed.contains(&from)
+        self.paths.knows(from)
     }
 
     /// A binding request to our ufrag. `None` when it is not signed with our password; else the answer, and an address that is
@@ -277,17 +281,7 @@ impl Peer {
             return None;
         }
         self.consent = Some(now);
-        let mut forgotten = None;
-        if !self.believed.contains(&from) {
-            if self.believed.len() >= ADDRESSES_MAX {
-                let oldest = self.believed.iter().position(|known| Some(*known) != self.remote);
-                forgotten = oldest.map(|at| self.believed.remove(at));
-            }
-            self.believed.push(from);
-        }
-        if binding.nominates || self.remote.is_none() {
-            self.remote = Some(from);
-        }
+        let forgotten = self.paths.sign(from, binding.nominates, now);
         let answer = binding.answer(from, self.local.password.as_bytes());
         Some((Transmit { to: from, bytes: BytesMut::from(answer.as_slice()) }, forgotten))
     }
@@ -303,26 +297,30 @@ impl Peer {
         // RFC 7983: the first byte tells them apart.
         match datagram.first() {
             Some(20..=63) => self.input_dtls(datagram, from, now, out),
-            Some(128..=191) => self.input_srtp(datagram, now),
+            Some(128..=191) => self.input_srtp(datagram, from, now),
             _ => Input::Nothing,
         }
     }
 
     /// Seals an RTP packet; `None` before the participant is connected.
     pub fn write_rtp(&mut self, packet: &[u8]) -> Option<Transmit> {
-        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
+        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.paths.chosen()) else {
+            return None;
+        };
         Some(Transmit { to, bytes: sealing.seal_rtp(packet)? })
     }
 
     /// Seals a compound RTCP packet; `None` before the participant is connected.
     pub fn write_rtcp(&mut self, compound: &[u8]) -> Option<Transmit> {
-        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return None };
+        let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.paths.chosen()) else {
+            return None;
+        };
         Some(Transmit { to, bytes: sealing.context.encrypt_rtcp(compound).ok()? })
     }
 
     /// Seals a packet of SCTP; nothing is sent before the participant is connected.
     pub fn write_data(&mut self, packet: &[u8], now: Instant, out: &mut Vec<Transmit>) {
-        let (Dtls::Done { endpoint, .. }, Some(to)) = (&mut self.dtls, self.remote) else { return };
+        let (Dtls::Done { endpoint, .. }, Some(to)) = (&mut self.dtls, self.paths.chosen()) else { return };
         // One that the participant has closed takes nothing any more.
         let _ = endpoint.write(now, NOWHERE, packet);
         flush(endpoint, to, out);
@@ -339,7 +337,8 @@ impl Peer {
             Some(at) if now.saturating_duration_since(at) > CONSENT_LIMIT => return Err(Failure::Silent),
             _ => {}
         }
-        if let (Dtls::Shaking(endpoint), Some(to)) = (&mut self.dtls, self.remote) {
+        self.paths.poll(now);
+        if let (Dtls::Shaking(endpoint), Some(to)) = (&mut self.dtls, self.paths.chosen()) {
             // Too many repetitions end in the time limit above.
             let _ = endpoint.handle_timeout(NOWHERE, now);
             flush(endpoint, to, out);
@@ -351,6 +350,7 @@ impl Peer {
     pub fn excuse(&mut self, away: Duration) {
         self.born += away;
         self.consent = self.consent.map(|at| at + away);
+        self.paths.excuse(away);
     }
 
     /// How often [`Peer::poll`] is worth asking.
@@ -359,7 +359,7 @@ impl Peer {
     /// Says goodbye.
     pub fn close(&mut self, now: Instant, out: &mut Vec<Transmit>) {
         if let (Dtls::Shaking(endpoint) | Dtls::Done { endpoint, .. }, Some(to)) =
-            (&mut self.dtls, self.remote)
+            (&mut self.dtls, self.paths.chosen())
         {
             let _ = endpoint.close(now);
             flush(endpoint, to, out);
@@ -455,7 +455,7 @@ impl Peer {
         Ok(())
     }
 
-    fn input_srtp(&mut self, datagram: &[u8], now: Instant) -> Input {
+    fn input_srtp(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Input {
         let Dtls::Done { opening, .. } = &mut self.dtls else { return Input::Nothing };
         let is_rtcp = crate::rtp::rtcp::is_rtcp(datagram);
         let mut reader = ByteReader::new(datagram);
@@ -472,6 +472,9 @@ impl Peer {
         } else {
             opening.context.decrypt_rtp(datagram)
         };
+        if opened.is_ok() {
+            self.paths.hear(from, now);
+        }
         match opened {
             Ok(clear) if is_rtcp => Input::Rtcp(clear),
             Ok(clear) => Input::Rtp(clear),
@@ -483,10 +486,7 @@ impl Peer {
 
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peer")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
+        f.debug_struct("Peer").field("local", &self.local).field("paths", &self.paths).finish_non_exhaustive()
     }
 }
 

@@ -69,6 +69,16 @@ impl Sfu {
         }
     }
 
+    /// A subscriber has lost what was sent while its network changed: its pictures wait for a keyframe, which it would ask for only seconds later.
+    fn begin_pictures_anew(&mut self, of: u32, now: Instant) {
+        let Some(member) = self.members.get(of as usize) else { return };
+        let pictures = member.slots.iter().filter(|slot| slot.kind == Kind::Video && slot.bound.is_some());
+        let ssrcs: Vec<u32> = pictures.map(|slot| slot.ssrc).collect();
+        for ssrc in ssrcs {
+            self.want_keyframe(of, ssrc, now);
+        }
+    }
+
     /// Everything that is due.
     pub(super) fn report(&mut self, now: Instant, out: &mut Out) {
         let indexes: Vec<usize> = self.members.iter().map(|(index, _)| index).collect();
@@ -87,6 +97,10 @@ impl Sfu {
             if !member.peer.is_connected() {
                 continue;
             }
+            if member.peer.take_moved() {
+                self.begin_pictures_anew(index as u32, now);
+            }
+            let Some(member) = self.members.get_mut(index) else { continue };
             let mut compound = Vec::new();
             let (asked, keyframes) = member.write_wishes(&mut compound, now);
             self.counts.asked_again += asked;

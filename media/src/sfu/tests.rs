@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 mod demux;
 mod listener;
+mod moves;
 mod network;
 mod red;
 mod selector;
