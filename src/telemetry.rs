@@ -74,14 +74,18 @@ impl Telemetry {
     }
 }
 
-/// Which lines are written. What the client of Kafka says of every partition and every try is said by the bridge, once and in words; it is
-/// written when it is asked for by name.
+/// Libraries whose lines are written only when they are asked for by name: the client of Kafka, because the bridge says once and in words what it
+/// says of every partition and every try; those of calls, because they warn of every browser that knows more than they do, and strangers could
+/// fill a disk with what they say of packets that mean nothing. What went wrong is told by us, and counted.
+const QUIET: [&str; 4] = ["rskafka", "rtc_dtls", "rtc_sctp", "rtc_srtp"];
+
+/// Which lines are written.
 fn filter(log: &str) -> Result<EnvFilter, TelemetryError> {
-    let filter = EnvFilter::try_new(log)?;
-    Ok(match log.contains("rskafka") {
-        true => filter,
-        false => filter.add_directive("rskafka=off".parse()?),
-    })
+    let mut filter = EnvFilter::try_new(log)?;
+    for library in QUIET.iter().filter(|library| !log.contains(*library)) {
+        filter = filter.add_directive(format!("{library}=off").parse()?);
+    }
+    Ok(filter)
 }
 
 /// Spans go out in batches from a thread of the exporter's own: a slow or dead collector costs the engine
@@ -102,4 +106,18 @@ fn exporter(endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryEr
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
         .with_resource(resource)
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_that_warn_of_everything_are_heard_when_they_are_asked_for() {
+        let usual = filter("warn").expect("a level").to_string();
+        assert!(QUIET.iter().all(|library| usual.contains(&format!("{library}=off"))), "{usual}");
+        let asked = filter("info,rtc_dtls=debug").expect("directives").to_string();
+        assert!(asked.contains("rtc_dtls=debug") && !asked.contains("rtc_dtls=off"), "{asked}");
+        assert!(asked.contains("rtc_sctp=off"), "{asked}");
+    }
 }
