@@ -24,7 +24,7 @@ use crate::bus::redis::RedisRefusal;
 use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
-use crate::config::{Config, FeedHeads, NodeRole};
+use crate::config::{Config, FeedHeads, NodeRole, RtcConfig};
 use crate::conversations::Conversations;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::presence::Presences;
@@ -216,11 +216,13 @@ impl App {
         let rtmp = has_ingest.then(|| listen::bind("--rtmp-addr", config.live.rtmp_addr)).transpose()?;
         let rtmps = config.live.rtmps_addr.filter(|_| has_ingest);
         let rtmps = rtmps.map(|addr| listen::bind("--rtmps-addr", addr)).transpose()?;
-        let rtc = config.has_role(NodeRole::Rtc);
-        let rtc = rtc.then(|| listen::bind_udp("--rtc-addr", config.rtc.rtc_addr)).transpose()?;
+        let open = |config: &RtcConfig| listen::bind_udp("--rtc-addr", config.rtc_addr, config.shard_count());
+        let (rtc, rtc_addr) = match config.has_role(NodeRole::Rtc) {
+            true => open(&config.rtc)?,
+            false => (Vec::new(), config.rtc.rtc_addr),
+        };
         let metrics_listener = listen::bind("--metrics-addr", config.telemetry.metrics_addr)?;
         let tls = listen::tls(&config.http)?;
-        let rtc_addr = rtc.as_ref().map_or(Ok(config.rtc.rtc_addr), listen::udp_address)?;
         let rtmp_addr = rtmp.as_ref().map_or(Ok(config.live.rtmp_addr), listen::address)?;
         let rtmps = rtmps.zip(tls.clone().map(Arc::new));
         let (http_addr, metrics_addr) = (listen::address(&http)?, listen::address(&metrics_listener)?);
@@ -290,10 +292,8 @@ impl App {
             clock.clone(),
         );
         let tokens = Arc::new(AccessTokens(identity.clone()));
-        let (media, events) = match rtc {
-            Some(rtc) => Media::start(&config.rtc, rtc, metrics.clone())?,
-            None => Media::elsewhere(),
-        };
+        // Without sockets calls are elsewhere.
+        let (media, events) = Media::start(&config.rtc, rtc, &metrics)?;
         if config.rtc.rtc_fault_stall_s > 0 {
             media
                 .stall_on_signal(Duration::from_secs(config.rtc.rtc_fault_stall_s.into()))

@@ -380,6 +380,10 @@ pub struct RtcConfig {
     #[arg(long, env = "NOVA_RTC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8189")]
     pub rtc_addr: SocketAddr,
 
+    /// Threads that carry the media of calls, each with rooms of its own, all on the port of `rtc_addr`; default: one per core, at most 8.
+    #[arg(long, env = "NOVA_RTC_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub rtc_shards: Option<u8>,
+
     /// Addresses clients are told to send media to, at the port of `rtc_addr` (comma-separated); default: `rtc_addr`, or for
     /// `0.0.0.0` and `[::]` the address this machine reaches others from.
     #[arg(long, env = "NOVA_RTC_PUBLIC_IP", value_name = "IPS", value_delimiter = ',')]
@@ -398,7 +402,7 @@ pub struct RtcConfig {
     #[arg(long, env = "NOVA_RTC_PARTICIPANTS_MAX", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rtc_participants_max: u32,
 
-    /// For measures only: with this the signal SIGUSR2 stops the thread of the media for so many seconds; 0 for no such fault.
+    /// For measures only: with this the signal SIGUSR2 stops the threads of the media for so many seconds; 0 for no such fault.
     #[arg(long, env = "NOVA_RTC_FAULT_STALL_S", value_name = "SECONDS", hide = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub rtc_fault_stall_s: u32,
 
@@ -445,6 +449,14 @@ impl HttpConfig {
     /// The number of worker threads: as configured, else one per core.
     pub fn worker_count(&self) -> usize {
         self.workers.map_or_else(cores, usize::from)
+    }
+}
+
+impl RtcConfig {
+    /// The number of media shards: as configured, else one per core. Where nobody said so not more than eight: a shard for each of many
+    /// cores would carry more than a network card does, and what comes in is handed over the more often the more there are.
+    pub fn shard_count(&self) -> usize {
+        self.rtc_shards.map_or_else(|| cores().min(8), usize::from)
     }
 }
 

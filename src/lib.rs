@@ -31,7 +31,7 @@
 //! | [`wish`] | live streams over WebRTC, negotiated with one HTTP request: WHIP and WHEP |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
-//! | [`rtc`] | the UDP door of calls: a media shard, its socket and its thread |
+//! | [`rtc`] | the UDP door of calls: media shards, their sockets and threads, on one port |
 //! | [`egress`] | a room as a live stream: the stage and the voices, decoded, mixed and coded anew by child processes |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
@@ -66,8 +66,9 @@
 //! frames → [`nova_media::hls`] cuts parts and renders one immutable snapshot for each → a watch channel → [`playback`] waits on
 //! it and writes bytes. Viewers never enter a mailbox.
 //!
-//! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → [`rtc`]'s shard answers the offer →
-//! ICE, DTLS and SRTP on one UDP port → [`nova_media::sfu`] opens each packet once and seals it for each subscriber, on the shard's thread.
+//! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → the room's shard of [`rtc`] answers
+//! the offer → ICE, DTLS and SRTP on one UDP port, whichever shard's room it is → [`nova_media::sfu`] opens each packet once and seals it for
+//! each subscriber, on the shard's thread.
 //! What happens there (slots, speakers) comes back as events, and is told as `room.event`. What people say on data channels goes the same
 //! way, over SCTP ([`nova_media::data`]), to everybody who takes part in the topic.
 //! A host makes it a live stream: [`egress`] listens at the shard as a participant would, decodes, mixes and codes anew in child processes,

@@ -1,13 +1,31 @@
-//! The UDP door of calls: one media shard, a thread with one socket, and the [`Sfu`] behind it.
+//! The UDP door of calls: media shards, each a thread with a socket and the [`Sfu`] behind it, all on one port.
 //!
-//! Media never passes a mailbox: a datagram is read, opened, sealed for each subscriber and sent on this thread. What others want of
-//! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another.
+//! Media never passes a mailbox: a datagram is read, opened, sealed for each subscriber and sent on one thread. What others want of
+//! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another that all shards share.
 //!
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
 //! is one call to the kernel for each subscriber instead of thirty.
+//!
+//! A room is on one shard, so one call is never more than one core; different calls use different ones. What the kernel gave to another
+//! shard's socket is handed over. So a shard that does not keep up loses, beside what is its own, its share of what comes in for others;
+//! load is shed long before that.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`sockets`] | one port for all, and nobody else's |
+//! | `placement` | on which shard a room is |
+//! | `demux` | which shard a datagram is for |
+//! | `shard` | the thread: what comes, what it is told, what is sent |
+//! | `counting` | what is told of it in metrics, and what it sheds |
+//! | [`streams`] | what live streams ask of it |
+//! | `fault` | a thread that does not run, for measures |
 
+mod counting;
+mod demux;
 mod fault;
+mod placement;
 mod shard;
+pub mod sockets;
 pub mod streams;
 
 use std::io;
@@ -18,15 +36,17 @@ use std::time::Instant;
 
 use nova_media::peer::{Identity, IdentityError};
 use nova_media::sdp::Offer;
-use nova_media::sfu::{Event, MemberId, RoomKey, Sfu, SfuError, Source, TrackKey, Want};
+use nova_media::sfu::{Event, Marks, MemberId, Place, RoomKey, Sfu, SfuError, Source, TrackKey, Want};
 use quinn_udp::{UdpSockRef, UdpSocketState};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::RtcConfig;
 use crate::telemetry::Metrics;
+use demux::{Demux, Parcel};
+use placement::{Placement, Seat};
 use shard::{Order, Shard};
 
-/// Orders that wait for the shard: joins and mutes of a whole room at once. When full, whoever orders waits.
+/// Orders that wait for a shard: joins and mutes of a whole room at once. When full, whoever orders waits.
 const ORDERS_MAX: usize = 1_024;
 /// Events that wait to be told. When full they are lost and counted: slots and speakers are told anew when they next change.
 const EVENTS_MAX: usize = 16_384;
@@ -44,67 +64,63 @@ pub enum RtcError {
     Socket(#[from] io::Error),
 }
 
-/// The shard, from outside. Cheap to clone; the shard ends with the last.
+/// The shards, from outside. Cheap to clone; the shards end with the last.
 #[derive(Debug, Clone)]
 pub struct Media {
+    shards: Arc<[Handle]>,
+    placement: Arc<Placement>,
+}
+
+/// One shard, from outside.
+#[derive(Debug)]
+struct Handle {
     orders: mpsc::Sender<Order>,
     is_overloaded: Arc<AtomicBool>,
 }
 
 impl Media {
-    /// Starts the shard on `socket`. Gives its events too.
+    /// Starts a shard on each of the sockets, which are [one port's](sockets::open). Gives their events too. Without
+    /// sockets there are no shards: calls are elsewhere.
     pub fn start(
         config: &RtcConfig,
-        socket: UdpSocket,
-        metrics: Metrics,
+        sockets: Vec<UdpSocket>,
+        metrics: &Metrics,
     ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
-        socket.set_nonblocking(true)?;
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        // What the kernel does not grant is done without.
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BYTES);
-        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BYTES);
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
-        let (identity, now) = (Arc::new(Identity::generate()?), Instant::now());
-        let addresses = addresses(config, socket.local_addr()?);
-        let sfu = Sfu::new(identity, addresses, u64::from_le_bytes(seed), now);
-        let (orders, to_do) = mpsc::channel(ORDERS_MAX);
+        let Some(first) = sockets.first() else { return Ok(Media::elsewhere()) };
+        let (identity, addresses) = (Arc::new(Identity::generate()?), addresses(config, first.local_addr()?));
         let (events, heard) = mpsc::channel(EVENTS_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let is_overloaded = Arc::new(AtomicBool::new(false));
-        let overloaded = is_overloaded.clone();
-        std::thread::Builder::new().name("nova-media-0".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                match tokio::net::UdpSocket::from_std(socket) {
-                    Ok(socket) => {
-                        let shard = Shard::new(sfu, socket, state, events, metrics, overloaded);
-                        shard.run(to_do).await;
-                    }
-                    Err(error) => tracing::error!(%error, "the media port cannot be used"),
-                }
-            });
-        })?;
-        Ok((Media { orders, is_overloaded }, heard))
+        let (placement, marks) = (Arc::new(Placement::new(sockets.len())), Marks::default());
+        let demuxes = Demux::for_each(sockets.len());
+        let mut shards = Vec::new();
+        for ((shard, socket), (demux, parcels)) in (0..=u8::MAX).zip(sockets).zip(demuxes) {
+            let mut seed = [0; 8];
+            getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+            let (seed, place) = (u64::from_le_bytes(seed), Place { shard, marks: marks.clone() });
+            let sfu = Sfu::new(identity.clone(), addresses.clone(), seed, Instant::now()).at(place);
+            shards.push(Handle::start(sfu, socket, (demux, parcels), events.clone(), metrics.clone())?);
+        }
+        Ok((Media { shards: shards.into(), placement }, heard))
     }
 
-    /// Whether it has more to do than it can: no new rooms are to be made.
+    /// No shard at all: whoever is asked for is not there, and nothing ever happens.
+    fn elsewhere() -> (Media, mpsc::Receiver<Event>) {
+        let placement = Arc::new(Placement::new(0));
+        (Media { shards: Arc::new([]), placement }, mpsc::channel(1).1)
+    }
+
+    /// Whether all shards have more to do than they can, also the one a new room would be placed on: none are to be made.
     pub fn is_overloaded(&self) -> bool {
-        self.is_overloaded.load(Ordering::Relaxed)
-    }
-
-    /// No shard at all, on a node whose calls are elsewhere: whoever is asked for is not there, and nothing ever happens.
-    pub fn elsewhere() -> (Media, mpsc::Receiver<Event>) {
-        (Media { orders: mpsc::channel(1).0, is_overloaded: Arc::default() }, mpsc::channel(1).1)
+        !self.shards.is_empty() && self.shards.iter().all(Handle::is_overloaded)
     }
 
     /// Somebody comes; gives the answer to their offer.
     pub async fn join(&self, room: RoomKey, offer: Offer) -> Result<(MemberId, String), SfuError> {
-        self.ask(|answer| Order::Join { room, offer: Box::new(offer), answer }).await
+        self.ask_in(room, |seat, answer| Order::Join { seat, offer: Box::new(offer), answer }).await
     }
 
     /// Somebody offers anew.
     pub async fn offer(&self, member: MemberId, offer: Offer) -> Result<String, SfuError> {
-        self.ask(|answer| Order::Offer { member, offer: Box::new(offer), answer }).await
+        self.ask(member, |answer| Order::Offer { member, offer: Box::new(offer), answer }).await
     }
 
     /// Somebody publishes.
@@ -116,37 +132,100 @@ impl Media {
         source: Source,
         muted: bool,
     ) -> Result<(), SfuError> {
-        self.ask(|answer| Order::Publish { member, track, mid, source, muted, answer }).await
+        self.ask(member, |answer| Order::Publish { member, track, mid, source, muted, answer }).await
     }
 
     /// A track is taken back.
     pub async fn unpublish(&self, member: MemberId, track: TrackKey) {
-        self.tell(Order::Unpublish { member, track }).await;
+        self.tell(member, Order::Unpublish { member, track }).await;
     }
 
     /// A track is muted or not.
     pub async fn mute(&self, member: MemberId, track: TrackKey, muted: bool) {
-        self.tell(Order::Mute { member, track, muted }).await;
+        self.tell(member, Order::Mute { member, track, muted }).await;
     }
 
     /// Somebody says what they want to see.
     pub async fn view(&self, member: MemberId, wants: Vec<Want>) {
-        self.tell(Order::View { member, wants }).await;
+        self.tell(member, Order::View { member, wants }).await;
     }
 
     /// Somebody may have data channels; `number` stands before what they say there, if they may.
     pub async fn let_talk(&self, member: MemberId, number: u32, may_speak: bool) {
-        self.tell(Order::LetTalk { member, number, may_speak }).await;
+        self.tell(member, Order::LetTalk { member, number, may_speak }).await;
     }
 
     /// Somebody leaves.
     pub async fn leave(&self, member: MemberId) {
-        self.tell(Order::Leave { member }).await;
+        self.tell(member, Order::Leave { member }).await;
+    }
+
+    async fn tell(&self, member: MemberId, order: Order) {
+        if let Some(shard) = self.shards.get(usize::from(member.shard())) {
+            shard.tell(order).await;
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        member: MemberId,
+        order: impl FnOnce(oneshot::Sender<Result<T, SfuError>>) -> Order,
+    ) -> Result<T, SfuError> {
+        let shard = self.shards.get(usize::from(member.shard())).ok_or(SfuError::Gone)?;
+        shard.ask(order).await
+    }
+
+    /// Asks the shard a room is on, or is placed on now.
+    async fn ask_in<T>(
+        &self,
+        room: RoomKey,
+        order: impl FnOnce(Seat, oneshot::Sender<Result<T, SfuError>>) -> Order,
+    ) -> Result<T, SfuError> {
+        let is_avoided = |at: usize| self.shards.get(at).is_none_or(Handle::is_overloaded);
+        let seat = self.placement.seat(room, is_avoided).ok_or(SfuError::Gone)?;
+        let shard = self.shards.get(seat.shard()).ok_or(SfuError::Gone)?;
+        shard.ask(|answer| order(seat, answer)).await
+    }
+}
+
+impl Handle {
+    fn start(
+        sfu: Sfu,
+        socket: UdpSocket,
+        (demux, parcels): (Demux, mpsc::Receiver<Parcel>),
+        events: mpsc::Sender<Event>,
+        metrics: Metrics,
+    ) -> Result<Handle, RtcError> {
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // What the kernel does not grant is done without.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BYTES);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BYTES);
+        let (orders, to_do) = mpsc::channel(ORDERS_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let is_overloaded = Arc::new(AtomicBool::new(false));
+        let overloaded = is_overloaded.clone();
+        std::thread::Builder::new().name(format!("nova-media-{}", demux.shard())).spawn(move || {
+            runtime.block_on(async move {
+                match tokio::net::UdpSocket::from_std(socket) {
+                    Ok(socket) => {
+                        let shard = Shard::new(sfu, socket, state, demux, events, metrics, overloaded);
+                        shard.run(to_do, parcels).await;
+                    }
+                    Err(error) => tracing::error!(%error, "the media port cannot be used"),
+                }
+            });
+        })?;
+        Ok(Handle { orders, is_overloaded })
+    }
+
+    fn is_overloaded(&self) -> bool {
+        self.is_overloaded.load(Ordering::Relaxed)
     }
 
     async fn tell(&self, order: Order) {
         if self.orders.send(order).await.is_err() {
-            tracing::error!("the media shard has ended");
+            tracing::error!("a media shard has ended");
         }
     }
 

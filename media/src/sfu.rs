@@ -7,6 +7,7 @@
 //!
 //! | file | what it settles |
 //! |---|---|
+//! | `place` | which shard of a node it is, and how ufrags say so |
 //! | `member` | one participant: transport, tracks, slots |
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `listener` | subscribers within this process: rooms that are made streams |
@@ -25,6 +26,7 @@ mod feedback;
 mod forward;
 mod listener;
 mod member;
+mod place;
 mod plan;
 pub mod stress;
 mod topics;
@@ -47,6 +49,7 @@ use member::{Member, Track};
 pub use binding::{SPEAKERS_MAX, Want};
 pub use fed::Packet;
 pub use listener::PICTURE_SLOT;
+pub use place::{Astray, Marks, Place};
 pub use topics::Trouble;
 
 /// How often [`Sfu::poll`] wants to be asked.
@@ -54,22 +57,29 @@ pub const POLL: Duration = Duration::from_millis(25);
 /// Tracks one participant may publish: microphone, camera, screen and its sound.
 pub const TRACKS_MAX: usize = 4;
 
-/// One participant of this shard; never used again for another.
+/// One participant of a node's shards; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId {
+    shard: u8,
     index: u32,
     generation: u32,
 }
 
 impl MemberId {
-    /// What the ufrag of a participant begins with: eight hexadecimal digits and eight more.
+    /// The shard they are on, by its number.
+    pub fn shard(self) -> u8 {
+        self.shard
+    }
+
+    /// What the ufrag of a participant begins with, in hexadecimal: two digits of the shard, and twice eight more.
     fn token(self) -> String {
-        format!("{:08x}{:08x}", self.index, self.generation)
+        format!("{:02x}{:08x}{:08x}", self.shard, self.index, self.generation)
     }
 
     fn of_token(ufrag: &str) -> Option<MemberId> {
         let read = |digits: Option<&str>| u32::from_str_radix(digits?, 16).ok();
-        Some(MemberId { index: read(ufrag.get(..8))?, generation: read(ufrag.get(8..16))? })
+        let shard = u8::try_from(read(ufrag.get(..2))?).ok()?;
+        Some(MemberId { shard, index: read(ufrag.get(2..10))?, generation: read(ufrag.get(10..18))? })
     }
 }
 
@@ -152,6 +162,8 @@ pub struct Out {
     pub events: Vec<Event>,
     /// Packets of tracks that are [taken](Sfu::take), and of what [listeners](Sfu::open_listener) have in their slots.
     pub taken: Vec<Taken>,
+    /// Addresses that are nobody's any more.
+    pub forgotten: Vec<SocketAddr>,
 }
 
 /// A packet that is handed out: of a track that is taken, as its publisher sent it; or of a listener's slot, numbered as one stream
@@ -223,6 +235,7 @@ pub struct Survey {
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub struct Sfu {
+    place: Place,
     identity: Arc<Identity>,
     addresses: Vec<SocketAddr>,
     members: Slab<Member>,
@@ -251,6 +264,7 @@ impl Sfu {
     /// A shard that is reached at `addresses`, the best first.
     pub fn new(identity: Arc<Identity>, addresses: Vec<SocketAddr>, seed: u64, now: Instant) -> Sfu {
         Sfu {
+            place: Place::default(),
             identity,
             addresses,
             members: Slab::new(),
@@ -265,6 +279,11 @@ impl Sfu {
             faces_max: usize::MAX,
             epoch: now,
         }
+    }
+
+    /// The same as one of the shards of a node.
+    pub fn at(self, place: Place) -> Sfu {
+        Sfu { place, ..self }
     }
 
     /// What is counted.
@@ -311,19 +330,35 @@ impl Sfu {
         offer: &Offer,
         now: Instant,
     ) -> Result<(MemberId, String), SfuError> {
-        self.generation = self.generation.wrapping_add(1);
-        let index = u32::try_from(self.members.vacant_key()).map_err(|_| SfuError::Random)?;
-        let id = MemberId { index, generation: self.generation };
-        let local = Credentials::generate(&id.token()).map_err(|_| SfuError::Random)?;
+        let id = self.next_id(now)?;
+        let local = self.credentials(id)?;
         let peer = Peer::new(self.identity.clone(), local, offer.fingerprint, now);
         let mut member = Member::new(id, room, peer, offer, now);
         self.open_slots(&mut member, offer);
         let answer = self.answer(&mut member, offer);
         self.members.insert(member);
         let room = self.rooms.entry(room).or_default();
-        room.members.push(index);
+        room.members.push(id.index);
         room.stale = true;
         Ok((id, answer))
+    }
+
+    /// The id of who comes next.
+    fn next_id(&mut self, now: Instant) -> Result<MemberId, SfuError> {
+        self.generation = self.generation.wrapping_add(1);
+        let index = u32::try_from(self.members.vacant_key()).map_err(|_| SfuError::Random)?;
+        if self.members.is_empty() {
+            // While nobody is here the shard need not be asked anything; that was no absence.
+            self.awake = self.awake.max(now);
+        }
+        Ok(MemberId { shard: self.place.shard, index, generation: self.generation })
+    }
+
+    /// Names a participant, whoever else has one, and says where in the node they are.
+    fn credentials(&self, id: MemberId) -> Result<Credentials, SfuError> {
+        let mut credentials = Credentials::generate(&id.token()).map_err(|_| SfuError::Random)?;
+        self.place.marks.mark(&mut credentials.ufrag);
+        Ok(credentials)
     }
 
     /// A participant offers anew: more to send, another network. Gives the answer.
@@ -347,7 +382,7 @@ impl Sfu {
             return Err(SfuError::Shrunk);
         }
         if offer.ice != member.remote_ice {
-            let local = Credentials::generate(&member.id.token()).map_err(|_| SfuError::Random)?;
+            let local = self.credentials(member.id)?;
             member.peer.restart(local, now);
             member.remote_ice = offer.ice.clone();
         }
@@ -442,7 +477,8 @@ impl Sfu {
         let Ok(index) = self.index(id) else { return };
         let Some(mut member) = self.members.try_remove(index) else { return };
         member.peer.close(now, &mut out.transmits);
-        self.by_address.retain(|_, known| *known as usize != index);
+        let theirs = self.by_address.extract_if(|_, known| *known as usize == index);
+        out.forgotten.extend(theirs.map(|(address, _)| address));
         if let Some(room) = self.rooms.get_mut(&member.room) {
             room.members.retain(|known| *known as usize != index);
             room.speakers.retain(|known| *known as usize != index);
@@ -453,16 +489,28 @@ impl Sfu {
         }
     }
 
-    /// A datagram came.
+    /// A datagram came, and there is no other shard it could be for.
     pub fn input(&mut self, datagram: &[u8], from: SocketAddr, now: Instant, out: &mut Out) {
+        if self.input_unless_astray(datagram, from, now, out).is_some() {
+            self.count_unknown();
+        }
+    }
+
+    /// A datagram came. When it is for nobody here nothing has happened, and nothing is counted: it may be another shard's.
+    pub fn input_unless_astray(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Out,
+    ) -> Option<Astray> {
         self.note_awake(now);
         if stun::is_stun(datagram) {
             return self.hear_binding(datagram, from, now, out);
         }
         let index = self.by_address.get(&from).copied();
         let Some(member) = index.and_then(|index| self.members.get_mut(index as usize)) else {
-            self.counts.unknown += 1;
-            return;
+            return Some(Astray::Unvouched);
         };
         let id = member.id;
         match member.peer.input(datagram, from, now, &mut out.transmits) {
@@ -477,6 +525,22 @@ impl Sfu {
             Input::Data(packets) => self.hear_data(id.index, packets, now, out),
             Input::Closed => out.events.push(Event::Closed(id)),
         }
+        None
+    }
+
+    /// A datagram was nobody's.
+    pub fn count_unknown(&mut self) {
+        self.counts.unknown += 1;
+    }
+
+    /// Whether somebody here vouched for an address.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// An address is somebody else's from now on: a participant of another shard vouched for it later than whoever did here.
+    pub fn forget(&mut self, address: SocketAddr) {
+        self.by_address.remove(&address);
     }
 
     /// Time has passed; to be called every [`POLL`].
@@ -492,24 +556,38 @@ impl Sfu {
         self.keep_talking(now, out);
     }
 
-    fn hear_binding(&mut self, datagram: &[u8], from: SocketAddr, now: Instant, out: &mut Out) {
+    fn hear_binding(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Out,
+    ) -> Option<Astray> {
         let Ok(binding) = Binding::read(datagram) else {
-            self.counts.unknown += 1;
-            return;
+            self.count_unknown();
+            return None;
         };
-        let member = MemberId::of_token(binding.to_ufrag).and_then(|id| self.member(id).ok());
+        let id = MemberId::of_token(binding.to_ufrag);
+        if let Some(id) = id.filter(|id| id.shard != self.place.shard)
+            && self.place.marks.are_on(binding.to_ufrag)
+        {
+            return Some(Astray::To(id.shard));
+        }
+        let member = id.and_then(|id| self.member(id).ok());
         let heard = member.and_then(|member| {
             member.peer.hear_binding(&binding, from, now).map(|heard| (member.id.index, heard))
         });
         let Some((index, (answer, forgotten))) = heard else {
-            self.counts.unknown += 1;
-            return;
+            self.count_unknown();
+            return None;
         };
         if let Some(forgotten) = forgotten {
             self.by_address.remove(&forgotten);
+            out.forgotten.push(forgotten);
         }
         self.by_address.insert(from, index);
         out.transmits.push(answer);
+        None
     }
 
     fn index(&self, id: MemberId) -> Result<usize, SfuError> {

@@ -57,6 +57,11 @@ pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|byte| *byte <= 3)
 }
 
+/// Whether it begins as the answer to a binding request does.
+pub fn is_answer(datagram: &[u8]) -> bool {
+    datagram.first_chunk().is_some_and(|kind| u16::from_be_bytes(*kind) == BINDING_SUCCESS)
+}
+
 /// A binding request, not yet believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {

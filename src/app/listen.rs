@@ -19,6 +19,7 @@ use crate::app::Engine;
 use crate::chat::upgrade;
 use crate::config::{HttpConfig, NodeRole};
 use crate::rest::manner::{self, Manner};
+use crate::rtc::sockets;
 use crate::{console, playback, rest};
 
 /// Connections the kernel holds for us while every worker is busy; beyond it clients see refused connections.
@@ -79,14 +80,18 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, ListenError>
     Ok(listener.local_addr()?)
 }
 
-/// A UDP socket on the address.
-pub(super) fn bind_udp(flag: &'static str, addr: SocketAddr) -> Result<UdpSocket, ListenError> {
-    UdpSocket::bind(addr).map_err(|source| ListenError::Bind { addr, flag, source })
-}
-
-/// The address as bound.
-pub(super) fn udp_address(socket: &UdpSocket) -> Result<SocketAddr, ListenError> {
-    Ok(socket.local_addr()?)
+/// So many UDP sockets on the address, and the address as bound.
+pub(super) fn bind_udp(
+    flag: &'static str,
+    addr: SocketAddr,
+    count: usize,
+) -> Result<(Vec<UdpSocket>, SocketAddr), ListenError> {
+    let open = || -> io::Result<_> {
+        let sockets = sockets::open(addr, count)?;
+        let bound = sockets.first().map_or(Ok(addr), UdpSocket::local_addr)?;
+        Ok((sockets, bound))
+    };
+    open().map_err(|source| ListenError::Bind { addr, flag, source })
 }
 
 /// Reads certificate and key, when configured.

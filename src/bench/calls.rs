@@ -36,7 +36,7 @@ use super::measure::{Line, Processes, Times};
 use super::people::{Device, Rest, Town};
 use canned::{Layer, RIDS, Voice};
 use janus::Janus;
-use meter::{Meter, Spread};
+use meter::Meter;
 use peer::{Peer, Shape, Tally};
 use seat::Seat;
 use told::{Measured, Recovery};
@@ -69,6 +69,10 @@ pub struct CallsBench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rooms: Option<u32>,
 
+    /// Media shards of the engine; default: as many as it has by itself. Rooms are spread over them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub shards: Option<u8>,
+
     /// Tiles each participant of `room` looks at.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=25))]
     pub tiles: u32,
@@ -89,7 +93,7 @@ pub struct CallsBench {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub stall: u32,
 
-    /// The same with the thread of the media alone: the signalling goes on.
+    /// The same with the threads of the media alone: the signalling goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, conflicts_with = "stall", value_parser = clap::value_parser!(u32).range(0..=20))]
     pub stall_shard: u32,
 
@@ -158,7 +162,9 @@ impl CallsBench {
     async fn measure(&self, scenario: Scenario) -> Result<Vec<Line>, BenchError> {
         let installation = Installation::start("bench-calls").await?;
         let stall = self.stall_shard.to_string();
-        let options = ["--rtc-participants-max", "1000", "--rtc-fault-stall-s", &stall];
+        let shards = self.shards.map(|shards| shards.to_string());
+        let mut options = vec!["--rtc-participants-max", "1000", "--rtc-fault-stall-s", &stall];
+        options.extend(shards.iter().flat_map(|shards| ["--rtc-shards", shards]));
         let mut node = installation.node("node-1", None, None, &options).await?;
         let measured = Box::pin(self.with_node(scenario, &installation, &node)).await;
         node.process.signal(Signal::TERM);
@@ -378,10 +384,12 @@ impl CallsBench {
         sleep(whole.saturating_sub(began.elapsed())).await;
         let (took, cpu) = (began.elapsed(), server.cpu() - cpu);
         tally.time_one_of.set(0);
-        let forwards = match node {
-            Some(node) => Meter::of(node).await?.spread(&meter, "nova_rtc_forward_duration_seconds"),
-            None => Spread::default(),
+        let told = match node {
+            Some(node) => Meter::of(node).await?,
+            None => Meter::default(),
         };
+        let forwards = told.spread(&meter, "nova_rtc_forward_duration_seconds");
+        let added = |series: &str| told.get(series) - meter.get(series);
         let after: Vec<Seen> = crowd.peers.iter().flat_map(|peer| peer.seen()).collect();
         let sum = |of: fn(&Seen) -> u64| {
             after.iter().map(of).sum::<u64>().saturating_sub(before.iter().map(of).sum::<u64>())
@@ -392,6 +400,9 @@ impl CallsBench {
             cpu,
             recovery,
             forwards,
+            busy: told.labelled("nova_rtc_busy_ratio"),
+            handed: added("nova_rtc_handed_over_total{result=\"taken\"}"),
+            handed_lost: added("nova_rtc_handed_over_total{result=\"lost\"}"),
             packets: now.0 - counts.0,
             published: now.1 - counts.1,
             bytes: now.2 - counts.2,

@@ -1,18 +1,22 @@
 //! The thread of a shard: reads what comes, does what it is told, sends what comes of both.
 
-use std::io::IoSliceMut;
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nova_media::peer::Transmit;
 use nova_media::sdp::Offer;
 use nova_media::sfu::stress::Shedding;
-use nova_media::sfu::{Event, MemberId, Out, POLL, RoomKey, Sfu, SfuError, Source, TrackKey, Want};
+use nova_media::sfu::{Event, MemberId, Out, POLL, Sfu, SfuError, Source, TrackKey, Want};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
+use super::counting::Counting;
+use super::demux::{Demux, Handed, Parcel, SILENT_FOR};
+use super::placement::Seat;
 use super::{fault, streams};
 use crate::telemetry::Metrics;
 
@@ -22,12 +26,16 @@ const READ_BYTES: usize = 64 << 10;
 const SEND_BYTES_MAX: usize = 60_000;
 /// How often what was counted is added to the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the clock is looked at while nobody is here.
+const IDLE_POLL: Duration = Duration::from_millis(500);
+/// Parcels of other shards that are taken up before the own socket is looked at again.
+const PARCELS_AT_ONCE: usize = 16;
 
 /// What the shard is told to do.
 #[derive(Debug)]
 pub(super) enum Order {
     Join {
-        room: RoomKey,
+        seat: Seat,
         offer: Box<Offer>,
         answer: oneshot::Sender<Result<(MemberId, String), SfuError>>,
     },
@@ -71,20 +79,22 @@ pub(super) enum Order {
 
 /// One thread, one socket, and who is spoken to through it.
 pub(super) struct Shard {
-    sfu: Sfu,
+    pub(super) sfu: Sfu,
     socket: tokio::net::UdpSocket,
     state: UdpSocketState,
+    pub(super) demux: Demux,
     events: mpsc::Sender<Event>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     out: Out,
     burst: Vec<u8>,
     attending: streams::Attending,
-    counted: nova_media::sfu::Counts,
-    unsent: u64,
+    seats: HashMap<MemberId, Seat>,
+    pub(super) counting: Counting,
+    pub(super) unsent: u64,
     /// Time that was worked, since it was counted last.
-    busy: Duration,
-    shedding: Shedding,
-    overloaded: Arc<AtomicBool>,
+    pub(super) busy: Duration,
+    pub(super) shedding: Shedding,
+    pub(super) overloaded: Arc<AtomicBool>,
 }
 
 impl Shard {
@@ -92,21 +102,24 @@ impl Shard {
         sfu: Sfu,
         socket: tokio::net::UdpSocket,
         state: UdpSocketState,
+        demux: Demux,
         events: mpsc::Sender<Event>,
         metrics: Metrics,
         overloaded: Arc<AtomicBool>,
     ) -> Shard {
-        let counted = sfu.counts();
+        let counting = Counting::new(&sfu, &demux);
         Shard {
             sfu,
             socket,
             state,
+            demux,
             events,
             metrics,
             out: Out::default(),
             burst: Vec::new(),
             attending: streams::Attending::default(),
-            counted,
+            seats: HashMap::new(),
+            counting,
             unsent: 0,
             busy: Duration::ZERO,
             shedding: Shedding::new(Instant::now()),
@@ -114,66 +127,143 @@ impl Shard {
         }
     }
 
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut buffers = vec![vec![0; READ_BYTES]; BATCH_SIZE];
-        let mut ticks = tokio::time::interval(POLL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut counted_at = Instant::now();
+    /// Until nobody is left who could order anything.
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut parcels: mpsc::Receiver<Parcel>,
+    ) {
+        // Memory that was never written to is not there yet.
+        let mut buffers = vec![0; READ_BYTES * BATCH_SIZE];
+        let mut ticks = interval(IDLE_POLL);
+        let (mut counted_at, mut swept_at) = (Instant::now(), Instant::now());
         loop {
-            let began;
+            // Who is here needs a look at the clock more often than nobody does.
+            let period = if self.sfu.is_empty() { IDLE_POLL } else { POLL };
+            if ticks.period() != period {
+                ticks = interval(period);
+            }
+            let (began, mut came);
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
                     began = Instant::now();
+                    came = began;
                     self.sfu.poll(began, &mut self.out);
+                    self.demux.hear_claims(&mut self.sfu);
                     let passed = began.duration_since(counted_at);
                     if passed >= COUNT_EVERY {
                         counted_at = began;
                         self.shed(passed, began);
                         self.count();
                     }
+                    if began.duration_since(swept_at) >= SILENT_FOR {
+                        swept_at = began;
+                        self.demux.sweep();
+                    }
                 }
                 order = orders.recv() => match order {
                     Some(order) => {
                         began = Instant::now();
+                        came = began;
                         self.carry_out(order);
                     }
                     // Nobody is left who could order anything: the node is leaving.
                     None => return,
                 },
-                readable = self.socket.readable() => {
-                    if let Err(error) = readable {
-                        tracing::error!(%error, "the media port broke");
-                        return;
-                    }
+                arrived = arrival(&self.socket, &mut parcels) => {
                     began = Instant::now();
-                    self.read(&mut buffers, began);
+                    came = began;
+                    match arrived {
+                        Ok(Some(parcel)) => {
+                            // What waited for this shard has waited since then.
+                            came = parcel.came;
+                            self.take_over(&parcel, began);
+                            for _ in 1..PARCELS_AT_ONCE {
+                                let Ok(parcel) = parcels.try_recv() else { break };
+                                self.take_over(&parcel, began);
+                            }
+                        }
+                        Ok(None) => self.read(&mut buffers, began),
+                        Err(error) => {
+                            tracing::error!(%error, "the media port broke");
+                            return;
+                        }
+                    }
                 }
             }
             let forwards = !self.out.transmits.is_empty();
             self.flush();
-            let took = began.elapsed();
-            self.busy += took;
+            self.busy += began.elapsed();
             if forwards {
-                self.metrics.rtc_forward_duration.observe(took.as_secs_f64());
+                self.metrics.rtc_forward_duration.observe(came.elapsed().as_secs_f64());
             }
         }
     }
 
-    fn read(&mut self, buffers: &mut [Vec<u8>], now: Instant) {
+    fn read(&mut self, buffers: &mut [u8], now: Instant) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let read = {
             let mut slices: Vec<IoSliceMut<'_>> =
-                buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+                buffers.chunks_mut(READ_BYTES).map(IoSliceMut::new).collect();
             let recv = || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas);
             self.socket.try_io(Interest::READABLE, recv)
         };
         // Nothing there, or an address that cannot be reached any more: its participant's consent runs out.
         let Ok(read) = read else { return };
-        for (buffer, meta) in buffers.iter().zip(&metas).take(read) {
+        let mut is_ours = [true; BATCH_SIZE];
+        if !self.demux.is_alone() {
+            // What is another's is handed over before this shard's own is worked on, which takes longer.
+            for (is_ours, meta) in is_ours.iter_mut().zip(&metas).take(read) {
+                *is_ours = self.sfu.knows(meta.addr);
+            }
+            self.sort(buffers, metas.iter().zip(is_ours).take(read), false, now);
+            self.demux.send(now);
+        }
+        self.sort(buffers, metas.iter().zip(is_ours).take(read), true, now);
+        self.demux.send(now);
+    }
+
+    /// Takes up what came from addresses that are known to be of participants here, or from the others.
+    fn sort<'a>(
+        &mut self,
+        buffers: &[u8],
+        metas: impl Iterator<Item = (&'a RecvMeta, bool)>,
+        ours: bool,
+        now: Instant,
+    ) {
+        for (buffer, (meta, is_ours)) in buffers.chunks(READ_BYTES).zip(metas) {
+            if is_ours != ours {
+                continue;
+            }
             let bytes = buffer.get(..meta.len).unwrap_or_default();
             for datagram in bytes.chunks(meta.stride.max(1)) {
-                self.sfu.input(datagram, meta.addr, now, &mut self.out);
+                let astray = self.sfu.input_unless_astray(datagram, meta.addr, now, &mut self.out);
+                match astray {
+                    None => self.demux.note_answered(datagram, meta.addr, &self.sfu),
+                    Some(astray) => {
+                        if !self.demux.lay_aside(astray, datagram, meta.addr, &mut self.sfu) {
+                            self.sfu.count_unknown();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes up what came to the socket of another shard.
+    fn take_over(&mut self, parcel: &Parcel, now: Instant) {
+        self.demux.note_taken(parcel);
+        for Handed { from, datagram, is_new } in parcel.datagrams() {
+            match self.sfu.input_unless_astray(datagram, from, now, &mut self.out) {
+                // Before the answer is sent: what comes in reply to it is known already.
+                None if is_new && self.sfu.knows(from) => self.demux.claim(from, parcel.via),
+                None => {}
+                // Its participant has left, or is elsewhere.
+                Some(_) => {
+                    self.sfu.count_unknown();
+                    self.demux.disclaim(from, parcel.via);
+                }
             }
         }
     }
@@ -182,10 +272,13 @@ impl Shard {
         let now = Instant::now();
         // Whoever asked may have stopped waiting; what has gone is gone.
         match order {
-            Order::Join { room, offer, answer } => {
-                let joined = self.sfu.join(room, &offer, now);
+            Order::Join { seat, offer, answer } => {
+                let joined = self.sfu.join(seat.room(), &offer, now);
+                if let Ok((member, _)) = &joined {
+                    self.seats.insert(*member, seat);
+                }
                 if let Err(Ok((member, _))) = answer.send(joined) {
-                    self.sfu.leave(member, now, &mut self.out);
+                    self.leave(member);
                 }
             }
             Order::Offer { member, offer, answer } => {
@@ -202,11 +295,19 @@ impl Shard {
             }
             Order::Leave { member } => {
                 self.attending.left(member);
-                self.sfu.leave(member, now, &mut self.out);
+                self.leave(member);
             }
             Order::Fault(fault) => fault.strike(),
-            Order::Stream(order) => self.attending.carry_out(order, &mut self.sfu, now, &mut self.out),
+            Order::Stream(order) => {
+                let Shard { attending, sfu, seats, out, .. } = self;
+                attending.carry_out(order, sfu, seats, now, out);
+            }
         }
+    }
+
+    fn leave(&mut self, member: MemberId) {
+        self.sfu.leave(member, Instant::now(), &mut self.out);
+        self.seats.remove(&member);
     }
 
     /// Sends what waits. The order of packets to one address stays; between addresses it does not matter.
@@ -242,12 +343,15 @@ impl Shard {
                         self.metrics.rtc_events_lost.inc();
                     }
                 }
-                streams::Heard::Leaves(member) => self.sfu.leave(member, Instant::now(), &mut self.out),
+                streams::Heard::Leaves(member) => self.leave(member),
                 streams::Heard::Taken => {}
             }
         }
         events.append(&mut self.out.events);
         self.out.events = events;
+        for address in self.out.forgotten.drain(..) {
+            self.demux.forget(address);
+        }
     }
 
     fn send(&mut self, together: &[Transmit]) {
@@ -272,53 +376,22 @@ impl Shard {
             self.unsent += together.len() as u64;
         }
     }
+}
 
-    /// Does less when there is too much to do.
-    fn shed(&mut self, passed: Duration, now: Instant) {
-        let busy = std::mem::take(&mut self.busy).as_secs_f64() / passed.as_secs_f64();
-        let before = self.shedding.level();
-        let level = self.shedding.note(busy, now);
-        self.sfu.limit_faces(self.shedding.faces_max());
-        self.overloaded.store(self.shedding.refuses_rooms(), Ordering::Relaxed);
-        self.metrics.rtc_shed_level.set(level as i64);
-        if level != before {
-            tracing::warn!(level, busy, "the media shard sheds load");
-        }
-    }
+/// Ticks that are late are not made up for.
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
 
-    fn count(&mut self) {
-        let (now, before) = (self.sfu.counts(), self.counted);
-        let metrics = &self.metrics;
-        let packets = |direction, count| metrics.rtc_packets.with_label_values(&[direction]).inc_by(count);
-        packets("in", now.packets_in - before.packets_in);
-        packets("out", now.packets_out - before.packets_out);
-        packets("again", now.repeated - before.repeated);
-        packets("unsent", std::mem::take(&mut self.unsent));
-        let bytes = |direction, count| metrics.rtc_bytes.with_label_values(&[direction]).inc_by(count);
-        bytes("in", now.bytes_in - before.bytes_in);
-        bytes("out", now.bytes_out - before.bytes_out);
-        metrics.rtc_nacks.inc_by(now.asked_again - before.asked_again);
-        metrics.rtc_keyframes.inc_by(now.keyframes_asked - before.keyframes_asked);
-        metrics.rtc_unknown.inc_by(now.unknown - before.unknown);
-        metrics.rtc_probes.inc_by(now.probes - before.probes);
-        let wishes = |kind, count| metrics.rtc_wishes.with_label_values(&[kind]).inc_by(count);
-        wishes("nack", now.nacked - before.nacked);
-        wishes("pli", now.keyframes_wished - before.keyframes_wished);
-        let messages = |direction, count| metrics.rtc_messages.with_label_values(&[direction]).inc_by(count);
-        messages("in", now.messages_in - before.messages_in);
-        messages("out", now.messages_out - before.messages_out);
-        let lost = |reason, count| metrics.rtc_messages_lost.with_label_values(&[reason]).inc_by(count);
-        lost("too_fast", now.messages_too_fast - before.messages_too_fast);
-        lost("too_slow", now.messages_too_slow - before.messages_too_slow);
-        lost("role", now.messages_refused - before.messages_refused);
-        let survey = self.sfu.survey();
-        metrics.rtc_paused.set(survey.paused as i64);
-        for (bps, loss) in survey.estimates_bps.iter().zip(&survey.losses) {
-            metrics.rtc_estimate.observe(*bps as f64 / 1_000.0);
-            metrics.rtc_loss.observe(loss * 100.0);
-        }
-        let (members, _) = self.sfu.len();
-        metrics.rtc_participants.set(i64::try_from(members).unwrap_or(i64::MAX));
-        self.counted = now;
+/// Waits until there is something to read, or another shard has read something for this one, which is given. Neither makes the other wait.
+async fn arrival(
+    socket: &tokio::net::UdpSocket,
+    parcels: &mut mpsc::Receiver<Parcel>,
+) -> io::Result<Option<Parcel>> {
+    tokio::select! {
+        Some(parcel) = parcels.recv() => Ok(Some(parcel)),
+        readable = socket.readable() => readable.map(|()| None),
     }
 }

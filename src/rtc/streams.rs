@@ -1,4 +1,4 @@
-//! What live streams ask of the shard: to send a stream's frames to its viewers, to take those of a publisher, and to be sent what a
+//! What live streams ask of a shard: to send a stream's frames to its viewers, to take those of a publisher, and to be sent what a
 //! participant of a room would be.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use nova_media::sfu::{Event, MemberId, Out, Packet, RoomKey, Sfu, SfuError, Sour
 use tokio::sync::{mpsc, oneshot};
 
 use super::Media;
+use super::placement::Seat;
 use super::shard::Order;
 
 /// How it stands with somebody who is no participant of a call.
@@ -55,13 +56,13 @@ impl Standing {
 #[derive(Debug)]
 pub(super) enum StreamOrder {
     Attend {
-        room: RoomKey,
+        seat: Seat,
         offer: Box<Offer>,
         standing: Arc<Standing>,
         answer: oneshot::Sender<Result<(MemberId, String), SfuError>>,
     },
     OpenFeed {
-        room: RoomKey,
+        seat: Seat,
         tracks: Vec<(TrackKey, Source, Codec)>,
         answer: oneshot::Sender<Result<MemberId, SfuError>>,
     },
@@ -83,7 +84,7 @@ pub(super) enum StreamOrder {
         track: TrackKey,
     },
     Listen {
-        room: RoomKey,
+        seat: Seat,
         sink: mpsc::Sender<Taken>,
         answer: oneshot::Sender<Result<MemberId, SfuError>>,
     },
@@ -100,21 +101,35 @@ pub(super) struct Attending {
 }
 
 impl Attending {
-    pub(super) fn carry_out(&mut self, order: StreamOrder, sfu: &mut Sfu, now: Instant, out: &mut Out) {
+    pub(super) fn carry_out(
+        &mut self,
+        order: StreamOrder,
+        sfu: &mut Sfu,
+        seats: &mut HashMap<MemberId, Seat>,
+        now: Instant,
+        out: &mut Out,
+    ) {
         match order {
-            StreamOrder::Attend { room, offer, standing, answer } => {
-                let joined = sfu.join(room, &offer, now);
+            StreamOrder::Attend { seat, offer, standing, answer } => {
+                let joined = sfu.join(seat.room(), &offer, now);
                 if let Ok((member, _)) = &joined {
                     self.standings.insert(*member, standing);
+                    seats.insert(*member, seat);
                 }
                 if let Err(Ok((member, _))) = answer.send(joined) {
                     self.standings.remove(&member);
                     sfu.leave(member, now, out);
+                    seats.remove(&member);
                 }
             }
-            StreamOrder::OpenFeed { room, tracks, answer } => {
-                if let Err(Ok(member)) = answer.send(sfu.open_feed(room, &tracks, now)) {
+            StreamOrder::OpenFeed { seat, tracks, answer } => {
+                let opened = sfu.open_feed(seat.room(), &tracks, now);
+                if let Ok(member) = &opened {
+                    seats.insert(*member, seat);
+                }
+                if let Err(Ok(member)) = answer.send(opened) {
                     sfu.leave(member, now, out);
+                    seats.remove(&member);
                 }
             }
             // Of a feed that was closed meanwhile.
@@ -134,16 +149,18 @@ impl Attending {
             StreamOrder::AskKeyframe { member, track } => {
                 let _ = sfu.ask_keyframe(member, track);
             }
-            StreamOrder::Listen { room, sink, answer } => {
-                let opened = sfu.open_listener(room, now);
+            StreamOrder::Listen { seat, sink, answer } => {
+                let opened = sfu.open_listener(seat.room(), now);
                 if let Ok(member) = &opened {
                     // What happens to it is nobody's news.
                     self.standings.insert(*member, Arc::default());
                     self.sinks.insert(*member, sink);
+                    seats.insert(*member, seat);
                 }
                 if let Err(Ok(member)) = answer.send(opened) {
                     self.left(member);
                     sfu.leave(member, now, out);
+                    seats.remove(&member);
                 }
             }
             // Of one that has left meanwhile.
@@ -215,8 +232,9 @@ impl Media {
         offer: Offer,
         standing: Arc<Standing>,
     ) -> Result<(MemberId, String), SfuError> {
-        let order = |answer| StreamOrder::Attend { room, offer: Box::new(offer), standing, answer };
-        self.ask(|answer| Order::Stream(order(answer))).await
+        let offer = Box::new(offer);
+        let order = |seat, answer| StreamOrder::Attend { seat, offer, standing, answer };
+        self.ask_in(room, |seat, answer| Order::Stream(order(seat, answer))).await
     }
 
     /// A publisher within this process, and its tracks. It [leaves](Media::leave) as everybody does.
@@ -225,7 +243,8 @@ impl Media {
         room: RoomKey,
         tracks: Vec<(TrackKey, Source, Codec)>,
     ) -> Result<MemberId, SfuError> {
-        self.ask(|answer| Order::Stream(StreamOrder::OpenFeed { room, tracks, answer })).await
+        let order = |seat, answer| StreamOrder::OpenFeed { seat, tracks, answer };
+        self.ask_in(room, |seat, answer| Order::Stream(order(seat, answer))).await
     }
 
     /// Packets of one picture or piece of sound, in order; `at_us` on the clock all tracks of the feed share. They came at `came`.
@@ -237,7 +256,8 @@ impl Media {
         came: Instant,
         packets: Vec<Packet>,
     ) {
-        self.tell(Order::Stream(StreamOrder::Feed { member, track, at_us, came, packets })).await;
+        let order = StreamOrder::Feed { member, track, at_us, came, packets };
+        self.tell(member, Order::Stream(order)).await;
     }
 
     /// Takes what somebody who [attends](Media::attend) sends: their tracks with their m-lines, and where the packets go.
@@ -247,22 +267,24 @@ impl Media {
         tracks: Vec<(TrackKey, String, Source)>,
         sink: mpsc::Sender<Taken>,
     ) -> Result<(), SfuError> {
-        self.ask(|answer| Order::Stream(StreamOrder::Receive { member, tracks, sink, answer })).await
+        let order = |answer| StreamOrder::Receive { member, tracks, sink, answer };
+        self.ask(member, |answer| Order::Stream(order(answer))).await
     }
 
     /// Asks the publisher of a track for a keyframe.
     pub async fn ask_keyframe(&self, member: MemberId, track: TrackKey) {
-        self.tell(Order::Stream(StreamOrder::AskKeyframe { member, track })).await;
+        self.tell(member, Order::Stream(StreamOrder::AskKeyframe { member, track })).await;
     }
 
     /// Listens to a room: the voices and the picture a participant would be sent go to `sink`. It says what it wants to
     /// [see](Media::view) and [leaves](Media::leave) as everybody does.
     pub async fn listen(&self, room: RoomKey, sink: mpsc::Sender<Taken>) -> Result<MemberId, SfuError> {
-        self.ask(|answer| Order::Stream(StreamOrder::Listen { room, sink, answer })).await
+        let order = |seat, answer| StreamOrder::Listen { seat, sink, answer };
+        self.ask_in(room, |seat, answer| Order::Stream(order(seat, answer))).await
     }
 
     /// Whoever listens has lost what it had of the picture: it begins anew with a keyframe.
     pub async fn begin_anew(&self, listener: MemberId) {
-        self.tell(Order::Stream(StreamOrder::BeginAnew { listener })).await;
+        self.tell(listener, Order::Stream(StreamOrder::BeginAnew { listener })).await;
     }
 }

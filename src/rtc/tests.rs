@@ -1,4 +1,6 @@
-//! The shard on a real socket, with participants without a browser, and with people who mean harm.
+//! Shards on real sockets, with participants without a browser, and with people who mean harm.
+
+mod shards;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ fn clients_are_told_an_address_they_can_reach() {
     assert!(told.iter().all(|address| !address.ip().is_unspecified()) && !told.is_empty(), "{told:?}");
 }
 
-/// A shard, and who takes part.
+/// Shards, and who takes part.
 struct Stage {
     media: Media,
     events: mpsc::Receiver<Event>,
@@ -43,18 +45,29 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Stage {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = socket.local_addr().unwrap();
+    fn new(shards: usize) -> Stage {
+        let sockets = sockets::open((Ipv4Addr::LOCALHOST, 0).into(), shards).unwrap();
+        let address = sockets[0].local_addr().unwrap();
         let metrics = Metrics::new();
-        let (media, events) = Media::start(&config(&[]), socket, metrics.clone()).unwrap();
+        let (media, events) = Media::start(&config(&[]), sockets, &metrics).unwrap();
         let identity = Arc::new(Identity::generate().unwrap());
         Stage { media, events, address, metrics, identity, tally: Rc::default(), began: Instant::now() }
     }
 
+    fn offer(&self, shape: Shape) -> String {
+        peer::offer(shape, &self.identity.fingerprint())
+    }
+
     async fn joins(&self, room: RoomKey, shape: Shape) -> (MemberId, Rc<Peer>) {
-        let offer = Offer::read(&peer::offer(shape, &self.identity.fingerprint())).unwrap();
+        self.joins_over(room, shape, self.address).await
+    }
+
+    /// Somebody who sends what is for the shards to `over`.
+    async fn joins_over(&self, room: RoomKey, shape: Shape, over: SocketAddr) -> (MemberId, Rc<Peer>) {
+        let offer = Offer::read(&self.offer(shape)).unwrap();
         let (member, answer) = self.media.join(room, offer).await.unwrap();
+        let answer =
+            answer.replace(&format!(" {} typ", self.address.port()), &format!(" {} typ", over.port()));
         let peer = Rc::new(Peer::new(&self.identity, &answer, &self.tally, self.began, 0).unwrap());
         tokio::task::spawn_local(peer.clone().listen());
         let ticking = Rc::downgrade(&peer);
@@ -69,7 +82,7 @@ impl Stage {
         (member, peer)
     }
 
-    /// What the shard tells goes to whom it concerns.
+    /// What the shards tell goes to whom it concerns.
     fn tell(&mut self, people: &[(MemberId, Rc<Peer>)]) {
         let peer = |member: MemberId| people.iter().find(|(known, _)| *known == member).map(|(_, peer)| peer);
         while let Ok(event) = self.events.try_recv() {
@@ -122,7 +135,7 @@ async fn strangers_and_a_participant_who_means_harm_leave_other_rooms_unharmed()
 }
 
 async fn attack() {
-    let mut stage = Stage::new();
+    let mut stage = Stage::new(2);
     let good = vec![stage.joins(1, SHOWS).await, stage.joins(1, LOOKS).await];
     let (ann, bo) = (good[0].clone(), good[1].clone());
     stage.media.publish(ann.0, 1, "1".to_owned(), Source::Camera, false).await.unwrap();
@@ -194,7 +207,7 @@ async fn layers_nobody_watches_are_not_made_and_come_back_when_somebody_does() {
 }
 
 async fn watched() {
-    let mut stage = Stage::new();
+    let mut stage = Stage::new(1);
     let all = vec![stage.joins(1, SHOWS).await, stage.joins(1, LOOKS).await];
     let (ann, bo) = (all[0].clone(), all[1].clone());
     stage.media.publish(ann.0, 1, "1".to_owned(), Source::Camera, false).await.unwrap();
@@ -234,7 +247,7 @@ async fn a_shard_that_did_not_run_for_two_seconds_goes_on_as_before() {
 async fn stalled() {
     const STALL: Duration = Duration::from_secs(2);
     const RECOVERS_IN: Duration = Duration::from_secs(2);
-    let mut stage = Stage::new();
+    let mut stage = Stage::new(1);
     let mut all = Vec::new();
     for key in 1..=3_u64 {
         let (member, peer) = stage.joins(1, SHOWS).await;
@@ -279,7 +292,7 @@ async fn stalled() {
     assert!(all.iter().all(|(_, peer)| peer.sees_now() && peer.is_connected()));
     assert!(keyframes(&stage) - asked <= 3, "{} keyframes of three tracks", keyframes(&stage) - asked);
     assert_eq!(all.iter().map(|(_, peer)| peer.layers_made()).collect::<Vec<_>>(), layers);
-    assert_eq!(stage.metrics.rtc_shed_level.get(), 0);
+    assert_eq!(stage.metrics.rtc_shed_level.with_label_values(&["0"]).get(), 0);
     let broken: u64 =
         all.iter().flat_map(|(_, peer)| peer.seen()).map(|seen| seen.broken + seen.backwards).sum();
     assert_eq!(broken, 0);

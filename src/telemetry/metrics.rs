@@ -7,8 +7,8 @@
 use nova_actors::observer::Observer;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram: from a cache hit to a time-out.
@@ -48,6 +48,7 @@ build! {
     IntCounter: |name, help, _labels| IntCounter::new(name, help);
     IntGauge: |name, help, _labels| IntGauge::new(name, help);
     Gauge: |name, help, _labels| Gauge::new(name, help);
+    GaugeVec: |name, help, labels| GaugeVec::new(Opts::new(name, help), labels);
     Histogram: |name, help, _labels| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets(name)));
     IntCounterVec: |name, help, labels| IntCounterVec::new(Opts::new(name, help), labels);
     IntGaugeVec: |name, help, labels| IntGaugeVec::new(Opts::new(name, help), labels);
@@ -132,12 +133,15 @@ metrics! {
     rtc_estimate: Histogram = "nova_rtc_estimate_kbps" [] "What the path to each participant is believed to carry, looked at each second.";
     rtc_loss: Histogram = "nova_rtc_loss_percent" [] "Packets lost on the path to each participant lately, looked at each second.";
     rtc_paused: IntGauge = "nova_rtc_paused" [] "Tracks that are not sent to somebody because their path does not carry even the least of them.";
-    rtc_shed_level: IntGauge = "nova_rtc_shed_level" [] "How much the media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
+    rtc_shed_level: IntGaugeVec = "nova_rtc_shed_level" ["shard"] "How much a media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
+    rtc_busy: GaugeVec = "nova_rtc_busy_ratio" ["shard"] "Share of the last second in which a media shard worked.";
+    rtc_handed_over: IntCounterVec = "nova_rtc_handed_over_total" ["result"] "Datagrams that came to the socket of another media shard than their participant's: taken, lost (its queue was full).";
+    rtc_claimed_addresses: IntGauge = "nova_rtc_claimed_addresses" [] "Addresses of participants whose datagrams come to the socket of another media shard.";
     rtc_messages: IntCounterVec = "nova_rtc_messages_total" ["direction"] "Messages on data channels of calls: in, out (one for each receiver).";
     rtc_messages_lost: IntCounterVec = "nova_rtc_messages_lost_total" ["reason"] "Messages on data channels that went nowhere: too_fast (the sender), too_slow (the receiver), role (who only listens).";
     rtc_data_ended: IntCounterVec = "nova_rtc_data_ended_total" ["reason"] "Participants whose data channels were ended: slow, too_fast, too_large, too_many_channels, protocol.";
     rtc_unknown: IntCounter = "nova_rtc_unknown_total" [] "Datagrams from addresses nobody vouched for.";
-    rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shard that nobody took in time.";
+    rtc_events_lost: IntCounter = "nova_rtc_events_lost_total" [] "Events of the media shards that nobody took in time.";
     whep_sessions: IntGauge = "nova_whep_sessions" [] "Viewers of streams over WebRTC who were let in, those who have not come yet included.";
     whep_offers: IntCounterVec = "nova_whep_offers_total" ["outcome"] "Offers of viewers over WebRTC: answered, moved to the publisher's node, or the code of the refusal.";
     whip_sessions: IntGauge = "nova_whip_sessions" [] "Publishers of streams over WebRTC who were let in.";

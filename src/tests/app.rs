@@ -145,6 +145,8 @@ pub fn config(data_dir: &Path) -> Config {
         "127.0.0.1:0",
         "--rtc-addr",
         "127.0.0.1:0",
+        "--rtc-shards",
+        "2",
         "--workers",
         "1",
     ];

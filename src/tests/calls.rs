@@ -1,11 +1,12 @@
 //! Calls in conversations over the socket: ringing, answering, missing, on several devices and several nodes.
 
+use nova::app::App;
 use nova::config::Secret;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::accounts::{logs_in, registers};
-use crate::app::{TestApp, eventually};
+use crate::app::{TestApp, config, eventually};
 use crate::chat_people::{Person, text};
 use crate::chat_socket::Device;
 use crate::services;
@@ -213,4 +214,17 @@ async fn calls_cross_nodes_and_a_node_that_dies_leaves_nothing_ringing() {
     assert_eq!(bos.is_told(&call, "ended").await["outcome"], "missed");
     let log = bos.log_of_calls(4).await;
     assert_eq!(log[3], ("ended".to_owned(), "missed".to_owned()), "{log:?}");
+}
+
+#[actix_rt::test]
+async fn a_media_port_another_engine_shares_among_its_shards_is_taken() {
+    let taken = nova::rtc::sockets::open("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.rtc.rtc_addr = taken[0].local_addr().unwrap();
+    let address = config.rtc.rtc_addr;
+    let Err(refused) = App::build(config).await else { panic!("two engines are on one port") };
+    let said = refused.to_string();
+    assert!(said.starts_with(&format!("cannot listen on {address}: ")), "{said}");
+    assert!(said.contains("--rtc-addr"), "{said}");
 }

@@ -15,7 +15,7 @@ use super::feedback::ntp_of;
 use super::forward::Arrived;
 use super::member::{StreamOf, Track, source_id};
 use super::{Member, MemberId, Out, RoomKey, Sfu, SfuError, Source, TrackKey};
-use crate::peer::{Credentials, Peer};
+use crate::peer::Peer;
 use crate::rtp::payload::Codec;
 use crate::rtp::ring::{Kept, Ring};
 use crate::sdp::{Kind, Offer};
@@ -84,10 +84,8 @@ impl Sfu {
         tracks: &[(TrackKey, Source, Codec)],
         now: Instant,
     ) -> Result<MemberId, SfuError> {
-        self.generation = self.generation.wrapping_add(1);
-        let index = u32::try_from(self.members.vacant_key()).map_err(|_| SfuError::Random)?;
-        let id = MemberId { index, generation: self.generation };
-        let nobodys = Credentials::generate(&id.token()).map_err(|_| SfuError::Random)?;
+        let id = self.next_id(now)?;
+        let nobodys = self.credentials(id)?;
         // Nobody is ever told its password, so nothing that comes is its.
         let peer = Peer::new(self.identity.clone(), nobodys.clone(), [0; 32], now);
         let nothing = Offer { sections: Vec::new(), fingerprint: [0; 32], ice: nobodys };
@@ -103,7 +101,7 @@ impl Sfu {
         member.fed = Some(Fed::default());
         self.members.insert(member);
         let room = self.rooms.entry(room).or_default();
-        room.members.push(index);
+        room.members.push(id.index);
         room.stale = true;
         Ok(id)
     }

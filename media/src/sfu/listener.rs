@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{Member, MemberId, RoomKey, SPEAKERS_MAX, Sfu, SfuError};
-use crate::peer::{Credentials, Peer};
+use crate::peer::Peer;
 use crate::rtp::payload::Codec;
 use crate::sdp::{Kind, Offer, Section};
 
@@ -15,10 +15,8 @@ impl Sfu {
     /// Somebody within, with a slot for each voice that is heard at a time and one for a picture. What is in them comes out as
     /// [`Taken`](super::Taken). It says what it wants to [see](Sfu::view) and leaves as everybody does.
     pub fn open_listener(&mut self, room: RoomKey, now: Instant) -> Result<MemberId, SfuError> {
-        self.generation = self.generation.wrapping_add(1);
-        let index = u32::try_from(self.members.vacant_key()).map_err(|_| SfuError::Random)?;
-        let id = MemberId { index, generation: self.generation };
-        let nobodys = Credentials::generate(&id.token()).map_err(|_| SfuError::Random)?;
+        let id = self.next_id(now)?;
+        let nobodys = self.credentials(id)?;
         // Nobody is ever told its password, so nothing that comes is its.
         let peer = Peer::new(self.identity.clone(), nobodys.clone(), [0; 32], now);
         let voices = (0..SPEAKERS_MAX).map(|at| Section::within(at.to_string(), Kind::Audio, &[Codec::Opus]));
@@ -30,7 +28,7 @@ impl Sfu {
         self.open_slots(&mut member, &wishes);
         self.members.insert(member);
         let room = self.rooms.entry(room).or_default();
-        room.members.push(index);
+        room.members.push(id.index);
         room.stale = true;
         Ok(id)
     }

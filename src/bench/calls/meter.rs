@@ -47,6 +47,14 @@ impl Meter {
         all.filter(|(series, _)| series.split('{').next() == Some(name)).map(|(_, value)| value).sum()
     }
 
+    /// The values of all series of a name that has labels, in the order of these.
+    pub fn labelled(&self, name: &str) -> Vec<f64> {
+        let all = self.values.iter();
+        let mut found: Vec<_> = all.filter(|(series, _)| series.split('{').next() == Some(name)).collect();
+        found.sort_by(|one, other| one.0.cmp(other.0));
+        found.into_iter().map(|(_, value)| *value).collect()
+    }
+
     /// What was added to a histogram without labels since `before`.
     pub fn spread(&self, before: &Meter, name: &str) -> Spread {
         let begins = format!("{name}_bucket{{le=\"");
@@ -93,6 +101,7 @@ mod tests {
         assert_eq!(spread.buckets, [(0.1, 50.0), (0.2, 98.0), (f64::INFINITY, 100.0)]);
         assert_eq!((spread.count(), spread.bound(0.5), spread.bound(0.6)), (100.0, 0.1, 0.2));
         assert_eq!((spread.bound(1.0), after.spread(&before, "u").bound(0.5)), (f64::INFINITY, 0.0));
+        assert_eq!(after.labelled("of"), [2.0, 3.0]);
         assert_eq!((after.sum("of"), after.get("off"), after.get("none")), (5.0, 1.0, 0.0));
     }
 }

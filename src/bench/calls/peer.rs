@@ -126,6 +126,17 @@ pub fn offer(shape: Shape, fingerprint: &Fingerprint) -> String {
     )
 }
 
+fn line<'a>(answer: &'a str, key: &str) -> Result<&'a str, BenchError> {
+    let found = answer.lines().find_map(|line| line.strip_prefix(key));
+    found.map(str::trim).ok_or_else(|| BenchError::because(format!("an answer without {key}")))
+}
+
+/// The server's side of the ICE session.
+fn session(answer: &str) -> Result<Credentials, BenchError> {
+    let value = |key| Ok::<_, BenchError>(line(answer, key)?.to_owned());
+    Ok(Credentials { ufrag: value("a=ice-ufrag:")?, password: value("a=ice-pwd:")? })
+}
+
 /// What is in a slot, as a peer sees it.
 struct View {
     mid: String,
@@ -142,7 +153,6 @@ pub struct Peer {
     socket: tokio::net::UdpSocket,
     state: UdpSocketState,
     server: SocketAddr,
-    ice: Credentials,
     tally: Rc<Tally>,
     began: Instant,
     inner: RefCell<Inner>,
@@ -150,6 +160,9 @@ pub struct Peer {
 
 struct Inner {
     client: Client,
+    ice: Credentials,
+    /// Whether a request of this session was answered; as browsers do, it says nothing else before.
+    is_answered: bool,
     views: Vec<View>,
     /// By SSRC: which view, and whether it is what was sent again.
     by_ssrc: HashMap<u32, (usize, bool)>,
@@ -175,12 +188,8 @@ impl Peer {
         began: Instant,
         loss_percent: u32,
     ) -> Result<Peer, BenchError> {
-        let line = |key: &str| {
-            let found = answer.lines().find_map(|line| line.strip_prefix(key));
-            found.map(str::trim).ok_or_else(|| BenchError::because(format!("an answer without {key}")))
-        };
-        let ice =
-            Credentials { ufrag: line("a=ice-ufrag:")?.to_owned(), password: line("a=ice-pwd:")?.to_owned() };
+        let line = |key: &str| line(answer, key);
+        let ice = session(answer)?;
         let mut fingerprint = [0; 32];
         let digits = line("a=fingerprint:sha-256 ")?.split(':');
         for (place, digits) in fingerprint.iter_mut().zip(digits) {
@@ -225,11 +234,12 @@ impl Peer {
             socket,
             state,
             server,
-            ice,
             tally: tally.clone(),
             began,
             inner: RefCell::new(Inner {
                 client,
+                ice,
+                is_answered: false,
                 views,
                 by_ssrc,
                 voice: None,
@@ -244,6 +254,14 @@ impl Peer {
                 first_frame: None,
             }),
         })
+    }
+
+    /// Goes on in the ICE session of a new answer.
+    pub fn restart(&self, answer: &str) -> Result<(), BenchError> {
+        let mut inner = self.inner.borrow_mut();
+        inner.ice = session(answer)?;
+        inner.consented = None;
+        Ok(())
     }
 
     /// Whether media can flow.
@@ -354,13 +372,15 @@ impl Peer {
             inner.requests += 1;
             let mut transaction = [0; 12];
             transaction[..8].copy_from_slice(&inner.requests.to_be_bytes());
-            self.send(&inner.client.binding(&self.ice, &self.ice.password, transaction));
-            if !inner.client.is_connected() {
+            self.send(&inner.client.binding(&inner.ice, &inner.ice.password, transaction));
+            if inner.is_answered && !inner.client.is_connected() {
                 inner.client.poll(now);
             }
         }
-        for datagram in inner.client.outgoing() {
-            self.send(&datagram);
+        if inner.is_answered {
+            for datagram in inner.client.outgoing() {
+                self.send(&datagram);
+            }
         }
         if !inner.client.is_connected() {
             return;
@@ -428,14 +448,17 @@ impl Peer {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in bytes.chunks(meta.stride.max(1)) {
                     if stun::is_stun(datagram) {
+                        inner.is_answered |= stun::is_answer(datagram);
                         self.answer(datagram);
                         continue;
                     }
                     inner.hear(datagram, now, self.began, &self.tally);
                 }
             }
-            for datagram in inner.client.outgoing() {
-                self.send(&datagram);
+            if inner.is_answered {
+                for datagram in inner.client.outgoing() {
+                    self.send(&datagram);
+                }
             }
         });
     }

@@ -16,6 +16,12 @@ pub(super) struct Measured {
     pub(super) recovery: Option<Recovery>,
     /// How long the node's shard took for each read of datagrams.
     pub(super) forwards: Spread,
+    /// Shares of the last second in which the node's shards worked.
+    pub(super) busy: Vec<f64>,
+    /// Datagrams that came to another shard's socket: those that were handed over, and those that were lost.
+    pub(super) handed: f64,
+    /// See `handed`.
+    pub(super) handed_lost: f64,
     pub(super) packets: u64,
     pub(super) published: u64,
     pub(super) bytes: u64,
@@ -131,6 +137,14 @@ impl CallsBench {
         );
         let is_quick = bound_ms(0.5) <= 0.2 && bound_ms(0.99) <= 2.0 && seen.forwards.count() > 0.0;
         lines.push(promised("what the node adds", "p50 ≤ 0.2, p99 ≤ 2 ms", forwards, is_quick));
+        let busy: Vec<String> = seen.busy.iter().map(|busy| format!("{:.0} %", busy * 100.0)).collect();
+        let handed = seen.handed / seconds;
+        let shards = format!(
+            "busy in the last second {}; {handed:.0} datagrams/s handed over, {} lost",
+            busy.join(", "),
+            seen.handed_lost
+        );
+        lines.push(told("media shards", shards));
         lines.push(told("from sending to arrival, participants' own time with it", seen.one_way()));
         if scenario != Scenario::Audio {
             let is_clean = self.loss == 0 && self.stall_s() == 0;
@@ -176,7 +190,7 @@ impl CallsBench {
     fn recovery_lines(&self, title: &str, crowd: &Crowd, recovery: &Recovery) -> [Line; 3] {
         let what = match self.stall_shard {
             0 => format!("{title}: the engine stopped for {} s", self.stall),
-            long => format!("{title}: the media thread stopped for {long} s"),
+            long => format!("{title}: the media threads stopped for {long} s"),
         };
         let all = crowd.peers.len();
         let after = recovery.after.map_or("not within ten seconds".to_owned(), |after| {
