@@ -273,6 +273,7 @@ export class Call {
       if (joined.ice_servers.length > 0) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: joined.ice_servers });
       await pc.setLocalDescription(offer);
       await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
+      this.#watch_networks(pc);
       const sources: CallTrack["source"][] = [];
       if (voice) sources.push("microphone");
       if (face) sources.push("camera");
@@ -377,6 +378,20 @@ export class Call {
     const published = await this.#socket.ask("room.publish", { tracks });
     for (const track of published.tracks) this.tracks.set(track.track, track);
     this.#changed();
+  }
+
+  /**
+   * Media that takes another way says that the network has changed, which nobody tells the socket: it would hold on to the old one until its
+   * next ping. Where the browser does not say which way media takes, that is how it is.
+   */
+  #watch_networks(pc: RTCPeerConnection): void {
+    const ice = this.#senders.microphone?.sender.transport?.iceTransport;
+    let address: string | null = null;
+    ice?.addEventListener?.("selectedcandidatepairchange", () => {
+      const now = ice.getSelectedCandidatePair?.()?.local?.address ?? null;
+      if (this.#pc === pc && address !== null && now !== address) this.#socket.doubt();
+      address = now;
+    });
   }
 
   /** The path to the engine is gone or there again. */
