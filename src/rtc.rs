@@ -4,7 +4,8 @@
 //! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another that all shards share.
 //!
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
-//! is one call to the kernel for each subscriber instead of thirty.
+//! is one call to the kernel for each subscriber instead of thirty. What came first does not wait for all that was read with it: it is
+//! sent when there is enough to be sent, and another sender's turn.
 //!
 //! A room is on one shard, so one call is never more than one core; different calls use different ones. What the kernel gave to another
 //! shard's socket is handed over. So a shard that does not keep up loses, beside what is its own, its share of what comes in for others;
@@ -16,6 +17,7 @@
 //! | `placement` | on which shard a room is |
 //! | `demux` | which shard a datagram is for |
 //! | `shard` | the thread: what comes, what it is told, what is sent |
+//! | `sojourn` | how long a packet is kept |
 //! | `counting` | what is told of it in metrics, and what it sheds |
 //! | [`streams`] | what live streams ask of it |
 //! | `fault` | a thread that does not run, for measures |
@@ -26,6 +28,7 @@ mod fault;
 mod placement;
 mod shard;
 pub mod sockets;
+mod sojourn;
 pub mod streams;
 
 use std::io;

@@ -47,6 +47,13 @@ const PROBE_PAUSE_MAX: Duration = Duration::from_secs(3);
 const QUEUE_FREE_MS: f64 = 60.0;
 const DRAIN_MS: f64 = 400.0;
 
+/// A queue that is full grows by a quarter, not to twice its size: there is one of each kind for each receiver, and a size it keeps.
+fn make_little_room<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact((queue.len() / 4).max(32));
+    }
+}
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub struct Estimator {
@@ -150,6 +157,7 @@ impl Estimator {
             };
             let arrival_us = arrival.saturating_mul(250);
             newest = newest.max(Some(sent_us));
+            make_little_room(&mut self.acked);
             self.acked.push_back((arrival_us, bytes));
             self.acked_bytes += u64::from(bytes);
             self.usage = self.delay.hear(sent_us, arrival_us);

@@ -13,6 +13,7 @@
 
 pub mod canned;
 mod janus;
+mod joining;
 pub mod meter;
 pub mod peer;
 pub mod seat;
@@ -116,8 +117,6 @@ const JOIN_MAX: Duration = Duration::from_secs(60);
 const WARM: Duration = Duration::from_secs(3);
 /// How often peers do what is due.
 const TICK: Duration = Duration::from_millis(2);
-/// Peers that join at the same time.
-const JOINS: usize = 16;
 /// Bits a second of the layers of a camera, in thousands: the middle one is 100 packets a second.
 const LAYERS_KBPS: [u32; 3] = [150, 880, 2_500];
 /// How long everybody has to see again after a stall, before it is given up.
@@ -184,9 +183,9 @@ impl CallsBench {
         let server = Processes::one(node.process.pid());
         let town = Town::Own(installation.errand());
         let devices = town.people(rooms * each, 1).await?.devices;
-        let resident_at_first = server.resident_bytes();
+        let resident_at_first = server.resident();
         self.warm_up(scenario, node, devices.get(..2).unwrap_or_default()).await?;
-        let resident_before = server.resident_bytes();
+        let resident_before = server.resident();
         let mut crowd = self.gather(scenario, node, &devices, each).await?;
         let conductor = conduct(&crowd.peers);
         if scenario != Scenario::Idle {
@@ -195,15 +194,19 @@ impl CallsBench {
         sleep(WARM).await;
         let measured = self.watch(&mut crowd, &server, Some(node)).await?;
         drop(conductor);
-        let resident = server.resident_bytes();
+        let resident = server.resident();
         let mut lines = self.lines(scenario, &crowd, &measured, rooms);
-        let kib = resident.saturating_sub(resident_before) as f64 / 1_024.0 / crowd.peers.len() as f64;
-        let what = format!("{}: memory of a participant", self.title(scenario, rooms));
+        let each = crowd.peers.len();
+        let (what, added) = (
+            format!("{}: memory of a participant", self.title(scenario, rooms)),
+            resident.added(resident_before, each),
+        );
+        let is_small = resident.own.saturating_sub(resident_before.own) <= (512 << 10) * each as u64;
         lines.push(match scenario {
-            Scenario::Room => Line::promised(what, "≤ 512 KiB", format!("{kib:.0} KiB"), kib <= 512.0),
-            _ => Line::told(what, format!("{kib:.0} KiB")),
+            Scenario::Room => Line::promised(what, "≤ 512 KiB", added, is_small),
+            _ => Line::told(what, added),
         });
-        let mib = resident_before.saturating_sub(resident_at_first) as f64 / f64::from(1 << 20);
+        let mib = resident_before.all.saturating_sub(resident_at_first.all) as f64 / f64::from(1 << 20);
         let what = format!("{}: memory a first room of two leaves behind", self.title(scenario, rooms));
         lines.push(Line::told(what, format!("{mib:.1} MiB")));
         crowd.tasks.shutdown().await;
@@ -214,15 +217,15 @@ impl CallsBench {
         let (rooms, each) = (self.rooms_of(scenario), self.peers as usize);
         let mut janus = Janus::start(rooms).await?;
         let server = Processes::one(janus.process.pid());
-        let resident_before = server.resident_bytes();
+        let resident_before = server.resident();
         let mut crowd = self.gather_at_janus(scenario, &janus, rooms, each).await?;
         let conductor = conduct(&crowd.peers);
         crowd.see_something().await?;
         sleep(WARM).await;
         let measured = self.watch(&mut crowd, &server, None).await?;
         drop(conductor);
-        let bytes = server.resident_bytes().saturating_sub(resident_before);
-        let lines = self.janus_lines(scenario, &crowd, &measured, bytes / (rooms * each) as u64);
+        let added = server.resident().added(resident_before, rooms * each);
+        let lines = self.janus_lines(scenario, &crowd, &measured, added);
         crowd.tasks.shutdown().await;
         janus.process.signal(Signal::TERM);
         janus.process.ended().await;
@@ -282,47 +285,26 @@ impl CallsBench {
             let room = made.get("id").cloned().unwrap_or_default();
             let id = room.as_str().unwrap_or_default().to_owned();
             crowd.rooms.push((id, host.token.clone()));
-            let mut seats = Vec::new();
-            for (part, some) in group.chunks(JOINS).enumerate() {
-                let mut coming = JoinSet::new();
-                for (at, device) in some.iter().enumerate() {
-                    let place = part * JOINS + at;
-                    let (room, token, identity, tally) =
-                        (room.clone(), device.token.clone(), identity.clone(), tally.clone());
-                    let (addr, loss) = (node.http, self.loss);
-                    let (shape, ssrc) = (self.shape(scenario, place), 1_000 + 16 * (number * each + place));
-                    let kbps = self.kbps;
-                    coming.spawn_local(async move {
-                        let began_joining = Instant::now();
-                        let mut seat = Seat::connect(addr, &token).await?;
-                        let text = peer::offer(shape, &identity.fingerprint());
-                        let joined =
-                            seat.ask(json!({ "type": "room.join", "room": room, "offer": text })).await?;
-                        let answer = joined.get("answer").and_then(Value::as_str).unwrap_or_default();
-                        let peer = Rc::new(Peer::new(&identity, answer, &tally, began, loss)?);
-                        tokio::task::spawn_local(peer.clone().listen());
-                        let connected = async {
-                            while !peer.is_connected() {
-                                peer.tick(Instant::now());
-                                sleep(TICK).await;
-                            }
-                        };
-                        timeout(JOIN_MAX, connected)
-                            .await
-                            .map_err(|_| BenchError::because("a peer did not connect within a minute"))?;
-                        let took = u32::try_from(began_joining.elapsed().as_micros()).unwrap_or(u32::MAX);
-                        let tracks = publish(&mut seat, shape).await?;
-                        start_media(&peer, shape, ssrc as u32, place, kbps);
-                        Ok::<_, BenchError>((place, seat, peer, tracks, took))
-                    });
+            let coming = group.iter().enumerate().map(|(place, device)| {
+                let (identity, tally, room) = (&identity, &tally, &room);
+                async move {
+                    let began_joining = Instant::now();
+                    let shape = self.shape(scenario, place);
+                    let mut seat = Seat::connect(node.http, &device.token).await?;
+                    let text = peer::offer(shape, &identity.fingerprint());
+                    let joined =
+                        seat.ask(json!({ "type": "room.join", "room": room, "offer": text })).await?;
+                    let answer = joined.get("answer").and_then(Value::as_str).unwrap_or_default();
+                    let peer = joining::connected(identity, answer, tally, began, self.loss).await?;
+                    let took = u32::try_from(began_joining.elapsed().as_micros()).unwrap_or(u32::MAX);
+                    let tracks = publish(&mut seat, shape).await?;
+                    start_media(&peer, shape, first_ssrc(number * each + place), place, self.kbps);
+                    Ok((seat, peer, tracks, took))
                 }
-                while let Some(came) = coming.join_next().await {
-                    seats.push(came.map_err(BenchError::because)??);
-                }
-            }
-            seats.sort_by_key(|(place, ..)| *place);
+            });
+            let seats = joining::all(coming).await?;
             let all: Vec<Vec<u64>> = seats.iter().map(|(.., tracks, _)| tracks.clone()).collect();
-            for (place, mut seat, peer, tracks, took) in seats {
+            for (place, (mut seat, peer, tracks, took)) in seats.into_iter().enumerate() {
                 if scenario == Scenario::Room {
                     // The next so many of the circle.
                     let others =
@@ -517,6 +499,11 @@ async fn publish(seat: &mut Seat, shape: Shape) -> Result<Vec<u64>, BenchError> 
     let published = answer.get("tracks").and_then(Value::as_array);
     let keys = published.into_iter().flatten().filter_map(|track| track.get("track")?.as_u64());
     Ok(keys.collect())
+}
+
+/// The first of the SSRCs of somebody, of all who take part.
+fn first_ssrc(nth: usize) -> u32 {
+    (1_000 + 16 * nth) as u32
 }
 
 fn start_media(peer: &Peer, shape: Shape, ssrc: u32, place: usize, kbps: u32) {

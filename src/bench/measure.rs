@@ -96,12 +96,40 @@ impl Processes {
 
     /// Memory that is resident, in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.resident().all
+    }
+
+    /// Memory that is resident, and of what kind.
+    pub fn resident(&self) -> Resident {
         let of = |pid: u32| {
             let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = text.lines().find(|line| line.starts_with("VmRSS"))?;
-            Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1_024)
+            let bytes = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1_024)
+            };
+            let all = bytes("VmRSS:")?;
+            Some(Resident { all, own: all.saturating_sub(bytes("RssFile:")?) })
         };
-        self.all().into_iter().filter_map(of).sum()
+        let each = self.all().into_iter().filter_map(of);
+        each.fold(Resident::default(), |sum, one| Resident { all: sum.all + one.all, own: sum.own + one.own })
+    }
+}
+
+/// Memory that is resident, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// All of it.
+    pub all: u64,
+    /// What is no page of a file. Pages of files are code that has run, above all: they are there once, whatever it runs for.
+    pub own: u64,
+}
+
+impl Resident {
+    /// What was added to `before`, for each of so many, in KiB.
+    pub fn added(self, before: Resident, each: usize) -> String {
+        let kib = |now: u64, before: u64| now.saturating_sub(before) / 1_024 / each.max(1) as u64;
+        let own = kib(self.own, before.own);
+        format!("{own} KiB, and {} KiB of code", kib(self.all, before.all).saturating_sub(own))
     }
 }
 
@@ -186,7 +214,10 @@ mod tests {
         while me.cpu() < before + Duration::from_millis(5) {
             sum = std::hint::black_box((0..100_000).fold(sum, u64::wrapping_add));
         }
-        assert!(me.resident_bytes() > 1 << 20);
+        let resident = me.resident();
+        assert!(resident.own > 1 << 20 && resident.all > resident.own, "{resident:?}");
+        let before = Resident { all: resident.all - (8 << 10), own: resident.own - (6 << 10) };
+        assert_eq!(resident.added(before, 2), "3 KiB, and 1 KiB of code");
         assert_eq!(Processes::one(u32::MAX).cpu(), Duration::ZERO);
     }
 }

@@ -61,6 +61,7 @@ impl Shard {
 
     /// Adds what was counted.
     pub(super) fn count(&mut self) {
+        self.kept_for.flush();
         let (now, before) = (self.sfu.counts(), self.counting.sfu);
         let metrics = &self.metrics;
         let packets = |direction, count| metrics.rtc_packets.with_label_values(&[direction]).inc_by(count);

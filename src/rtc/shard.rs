@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use nova_media::peer::Transmit;
 use nova_media::sdp::Offer;
 use nova_media::sfu::stress::Shedding;
 use nova_media::sfu::{Event, MemberId, Out, POLL, Sfu, SfuError, Source, TrackKey, Want};
+use prometheus::local::LocalHistogram;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::counting::Counting;
 use super::demux::{Demux, Handed, Parcel, SILENT_FOR};
 use super::placement::Seat;
+use super::sojourn::{self, Clocks, Outgoing};
 use super::{fault, streams};
 use crate::telemetry::Metrics;
 
@@ -24,6 +26,9 @@ use crate::telemetry::Metrics;
 const READ_BYTES: usize = 64 << 10;
 /// Bytes of one send with segmentation offload.
 const SEND_BYTES_MAX: usize = 60_000;
+/// Datagrams that wait to be sent, when it is another sender's turn: more would keep the first of them waiting, and packets of one
+/// sender's picture are sent together in any case.
+const WAITING_MAX: usize = 32;
 /// How often what was counted is added to the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often the clock is looked at while nobody is here.
@@ -86,7 +91,10 @@ pub(super) struct Shard {
     events: mpsc::Sender<Event>,
     pub(super) metrics: Metrics,
     out: Out,
+    waiting: Vec<Outgoing>,
     burst: Vec<u8>,
+    /// How long packets were kept; added to the metrics when everything is.
+    pub(super) kept_for: LocalHistogram,
     attending: streams::Attending,
     seats: HashMap<MemberId, Seat>,
     pub(super) counting: Counting,
@@ -108,6 +116,7 @@ impl Shard {
         overloaded: Arc<AtomicBool>,
     ) -> Shard {
         let counting = Counting::new(&sfu, &demux);
+        let kept_for = metrics.rtc_forward_duration.local();
         Shard {
             sfu,
             socket,
@@ -116,7 +125,9 @@ impl Shard {
             events,
             metrics,
             out: Out::default(),
+            waiting: Vec::new(),
             burst: Vec::new(),
+            kept_for,
             attending: streams::Attending::default(),
             seats: HashMap::new(),
             counting,
@@ -143,12 +154,11 @@ impl Shard {
             if ticks.period() != period {
                 ticks = interval(period);
             }
-            let (began, mut came);
+            let began;
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
                     began = Instant::now();
-                    came = began;
                     self.sfu.poll(began, &mut self.out);
                     self.demux.hear_claims(&mut self.sfu);
                     let passed = began.duration_since(counted_at);
@@ -165,7 +175,6 @@ impl Shard {
                 order = orders.recv() => match order {
                     Some(order) => {
                         began = Instant::now();
-                        came = began;
                         self.carry_out(order);
                     }
                     // Nobody is left who could order anything: the node is leaving.
@@ -173,11 +182,8 @@ impl Shard {
                 },
                 arrived = arrival(&self.socket, &mut parcels) => {
                     began = Instant::now();
-                    came = began;
                     match arrived {
                         Ok(Some(parcel)) => {
-                            // What waited for this shard has waited since then.
-                            came = parcel.came;
                             self.take_over(&parcel, began);
                             for _ in 1..PARCELS_AT_ONCE {
                                 let Ok(parcel) = parcels.try_recv() else { break };
@@ -192,12 +198,8 @@ impl Shard {
                     }
                 }
             }
-            let forwards = !self.out.transmits.is_empty();
             self.flush();
             self.busy += began.elapsed();
-            if forwards {
-                self.metrics.rtc_forward_duration.observe(came.elapsed().as_secs_f64());
-            }
         }
     }
 
@@ -211,17 +213,20 @@ impl Shard {
         };
         // Nothing there, or an address that cannot be reached any more: its participant's consent runs out.
         let Ok(read) = read else { return };
+        let clocks = Clocks::look(now);
+        // What is handed over has waited since the first of all this came, at most.
+        let came = metas.first().map_or(now, |first| clocks.came(first));
         let mut is_ours = [true; BATCH_SIZE];
         if !self.demux.is_alone() {
             // What is another's is handed over before this shard's own is worked on, which takes longer.
             for (is_ours, meta) in is_ours.iter_mut().zip(&metas).take(read) {
                 *is_ours = self.sfu.knows(meta.addr);
             }
-            self.sort(buffers, metas.iter().zip(is_ours).take(read), false, now);
-            self.demux.send(now);
+            self.sort(buffers, metas.iter().zip(is_ours).take(read), false, clocks, now);
+            self.demux.send(came);
         }
-        self.sort(buffers, metas.iter().zip(is_ours).take(read), true, now);
-        self.demux.send(now);
+        self.sort(buffers, metas.iter().zip(is_ours).take(read), true, clocks, now);
+        self.demux.send(came);
     }
 
     /// Takes up what came from addresses that are known to be of participants here, or from the others.
@@ -230,12 +235,16 @@ impl Shard {
         buffers: &[u8],
         metas: impl Iterator<Item = (&'a RecvMeta, bool)>,
         ours: bool,
+        clocks: Clocks,
         now: Instant,
     ) {
+        let mut sender = None;
         for (buffer, (meta, is_ours)) in buffers.chunks(READ_BYTES).zip(metas) {
             if is_ours != ours {
                 continue;
             }
+            self.give_way(&mut sender, meta.addr);
+            let came = clocks.came(meta);
             let bytes = buffer.get(..meta.len).unwrap_or_default();
             for datagram in bytes.chunks(meta.stride.max(1)) {
                 let astray = self.sfu.input_unless_astray(datagram, meta.addr, now, &mut self.out);
@@ -247,6 +256,7 @@ impl Shard {
                         }
                     }
                 }
+                self.line_up(Some(came));
             }
         }
     }
@@ -254,7 +264,9 @@ impl Shard {
     /// Takes up what came to the socket of another shard.
     fn take_over(&mut self, parcel: &Parcel, now: Instant) {
         self.demux.note_taken(parcel);
+        let mut sender = None;
         for Handed { from, datagram, is_new } in parcel.datagrams() {
+            self.give_way(&mut sender, from);
             match self.sfu.input_unless_astray(datagram, from, now, &mut self.out) {
                 // Before the answer is sent: what comes in reply to it is known already.
                 None if is_new && self.sfu.knows(from) => self.demux.claim(from, parcel.via),
@@ -265,7 +277,21 @@ impl Shard {
                     self.demux.disclaim(from, parcel.via);
                 }
             }
+            self.line_up(Some(parcel.came));
         }
+    }
+
+    /// It is the next sender's turn: what waits is sent, if it is much.
+    fn give_way(&mut self, sender: &mut Option<SocketAddr>, next: SocketAddr) {
+        if sender.replace(next).is_some_and(|before| before != next) && self.waiting.len() >= WAITING_MAX {
+            self.send_waiting();
+        }
+    }
+
+    /// What came of something is to be sent next.
+    fn line_up(&mut self, came: Option<Instant>) {
+        let transmits = self.out.transmits.drain(..);
+        self.waiting.extend(transmits.map(|transmit| Outgoing { transmit, came }));
     }
 
     fn carry_out(&mut self, order: Order) {
@@ -311,29 +337,36 @@ impl Shard {
     }
 
     /// Sends what waits. The order of packets to one address stays; between addresses it does not matter.
-    fn flush(&mut self) {
-        let mut transmits = std::mem::take(&mut self.out.transmits);
-        if transmits.len() > 1 {
-            transmits.sort_by_key(|transmit| transmit.to);
+    fn send_waiting(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if waiting.len() > 1 {
+            waiting.sort_by_key(|one| one.transmit.to);
         }
         let segments_max = self.state.max_gso_segments();
-        let mut rest = transmits.as_slice();
-        while let Some(first) = rest.first() {
-            let fits =
-                |transmit: &&Transmit| transmit.to == first.to && transmit.bytes.len() == first.bytes.len();
+        let mut rest = waiting.as_slice();
+        while let Some(Outgoing { transmit: first, .. }) = rest.first() {
+            let is_to = |one: &Outgoing| one.transmit.to == first.to;
+            let len = |one: &Outgoing| one.transmit.bytes.len();
             let most = segments_max.min(SEND_BYTES_MAX / first.bytes.len().max(1)).max(1);
-            let mut together = rest.iter().take(most).take_while(fits).count().max(1);
+            let alike = |one: &&Outgoing| is_to(one) && len(one) == first.bytes.len();
+            let mut together = rest.iter().take(most).take_while(alike).count().max(1);
             // The last may be shorter.
-            let ends = |last: &&Transmit| last.to == first.to && last.bytes.len() < first.bytes.len();
-            if together < most && rest.get(together).as_ref().is_some_and(ends) {
+            let ends = |last: &Outgoing| is_to(last) && len(last) < first.bytes.len();
+            if together < most && rest.get(together).is_some_and(ends) {
                 together += 1;
             }
             let (now, later) = rest.split_at(together);
             self.send(now);
             rest = later;
         }
-        transmits.clear();
-        self.out.transmits = transmits;
+        waiting.clear();
+        self.waiting = waiting;
+    }
+
+    /// Sends and tells what is to be sent and told.
+    fn flush(&mut self) {
+        self.line_up(None);
+        self.send_waiting();
         self.attending.hand_out(&mut self.out.taken);
         let mut events = std::mem::take(&mut self.out.events);
         for event in events.drain(..) {
@@ -354,13 +387,13 @@ impl Shard {
         }
     }
 
-    fn send(&mut self, together: &[Transmit]) {
-        let Some(first) = together.first() else { return };
+    fn send(&mut self, together: &[Outgoing]) {
+        let Some(Outgoing { transmit: first, .. }) = together.first() else { return };
         let several = together.len() > 1;
         if several {
             self.burst.clear();
-            for transmit in together {
-                self.burst.extend_from_slice(&transmit.bytes);
+            for one in together {
+                self.burst.extend_from_slice(&one.transmit.bytes);
             }
         }
         let transmit = quinn_udp::Transmit {
@@ -372,8 +405,9 @@ impl Shard {
         };
         let send = || self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
         // A full socket drops: what matters is asked for again, and what is late is worth nothing.
-        if self.socket.try_io(Interest::WRITABLE, send).is_err() {
-            self.unsent += together.len() as u64;
+        match self.socket.try_io(Interest::WRITABLE, send) {
+            Ok(()) => sojourn::note_sent(&self.kept_for, together),
+            Err(_) => self.unsent += together.len() as u64,
         }
     }
 }

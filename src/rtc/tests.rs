@@ -237,6 +237,10 @@ async fn watched() {
         ann.1.layers_made() == 3 && frames(&bo.1) > before + 10
     })
     .await;
+    // What was forwarded is told, and how long it was kept.
+    let kept_for = &stage.metrics.rtc_forward_duration;
+    until(|| kept_for.get_sample_count() > 30).await;
+    assert!(kept_for.get_sample_sum() > 0.0);
 }
 
 #[tokio::test]

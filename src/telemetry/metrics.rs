@@ -20,8 +20,10 @@ const COUNTS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_000.0, 10_000.0, 100_000.0];
 
 /// Upper bounds, in seconds, of the buckets of what takes microseconds.
-const SHORT_SECONDS: &[f64] =
-    &[0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+const SHORT_SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_15, 0.000_2, 0.000_25, 0.000_3, 0.000_4, 0.000_5, 0.000_75, 0.001, 0.001_5,
+    0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0,
+];
 
 /// What a histogram measures is the last word of its name.
 fn buckets(name: &str) -> Vec<f64> {
@@ -129,7 +131,7 @@ metrics! {
     rtc_keyframes: IntCounter = "nova_rtc_keyframe_requests_total" [] "Keyframes publishers were asked for.";
     rtc_wishes: IntCounterVec = "nova_rtc_wishes_total" ["kind"] "What subscribers asked for: nack (packets again), pli (keyframes).";
     rtc_probes: IntCounter = "nova_rtc_probes_total" [] "Packets that were sent once more to see what a path carries.";
-    rtc_forward_duration: Histogram = "nova_rtc_forward_duration_seconds" [] "From reading datagrams to having sent what came of them.";
+    rtc_forward_duration: Histogram = "nova_rtc_forward_duration_seconds" [] "From the kernel receiving a packet to its copy to a participant having been sent, each copy by itself.";
     rtc_estimate: Histogram = "nova_rtc_estimate_kbps" [] "What the path to each participant is believed to carry, looked at each second.";
     rtc_loss: Histogram = "nova_rtc_loss_percent" [] "Packets lost on the path to each participant lately, looked at each second.";
     rtc_paused: IntGauge = "nova_rtc_paused" [] "Tracks that are not sent to somebody because their path does not carry even the least of them.";

@@ -44,6 +44,7 @@ impl Sent {
         }
         let number = self.first.wrapping_add(self.packets.len() as u16);
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+        super::make_little_room(&mut self.packets);
         self.packets.push_back(Packet { at_us: at_us as u32, bytes, is_told: false });
         number
     }

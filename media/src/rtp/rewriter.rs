@@ -7,8 +7,11 @@ use std::time::Instant;
 use super::is_newer;
 use super::payload::Vp8;
 
-/// Packets a subscriber may ask for again: as many as a [`Ring`](super::ring::Ring) keeps.
+/// Packets a subscriber may ask for again: as many as a [`Ring`](super::ring::Ring) keeps, and for as long.
 const SENT_LEN: usize = super::ring::Ring::LEN;
+const SENT_MS: u32 = super::ring::Ring::AGE_MAX.as_millis() as u32;
+/// There is room for so many at first; more is made while what would be forgotten is younger than that. Both divide 2^16.
+const SENT_LEN_MIN: usize = 64;
 /// Places at which packets were left out; late packets from before the oldest are dropped.
 const RANGES_MAX: usize = 16;
 /// Sources whose packets may still be asked for again.
@@ -56,7 +59,7 @@ pub struct Sent {
     pub shift: Shift,
 }
 
-/// What is remembered of it; there are some five hundred for each slot.
+/// What is remembered of it; there are up to five hundred for each slot.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     sequence: u16,
@@ -64,9 +67,26 @@ struct Memory {
     /// Pictures that had been left out of its source before it.
     pictures_out: u16,
     epoch: u8,
+    /// How often it was sent again; [`NOTHING`](Memory::NOTHING) where nothing is remembered.
     repeats: u8,
-    /// When it was sent again last, in milliseconds since the stream began.
-    repeated_ms: u32,
+    /// When it was sent last, in milliseconds since the stream began.
+    sent_ms: u32,
+}
+
+impl Memory {
+    const NOTHING: u8 = u8::MAX;
+    const NONE: Memory = Memory {
+        sequence: 0,
+        source_sequence: 0,
+        pictures_out: 0,
+        epoch: 0,
+        repeats: Memory::NOTHING,
+        sent_ms: 0,
+    };
+
+    fn is_of(&self, sequence: u16) -> bool {
+        self.repeats != Memory::NOTHING && self.sequence == sequence
+    }
 }
 
 impl Sent {
@@ -124,7 +144,8 @@ pub struct Rewriter {
     last_tl0: u8,
     last_key_idx: u8,
     began: Option<Instant>,
-    sent: Vec<Option<Memory>>,
+    /// By the lower bits of their numbers.
+    sent: Vec<Memory>,
     /// The last sources, and how they were changed; the newest is `epoch`.
     epochs: VecDeque<(SourceId, Shift)>,
     epoch: u8,
@@ -202,14 +223,14 @@ impl Rewriter {
                 self.last_key_idx = vp8.key_idx.unwrap_or(0).wrapping_add(shift.key_idx) & 0x1F;
             }
         }
-        self.began.get_or_insert(now);
+        let began = *self.began.get_or_insert(now);
         self.remember(Memory {
             sequence: out,
             source_sequence: sequence,
             pictures_out: range.pictures_out,
             epoch: self.epoch,
             repeats: 0,
-            repeated_ms: 0,
+            sent_ms: ms_between(began, now),
         });
         Some(Sent { sequence: out, source, source_sequence: sequence, shift })
     }
@@ -259,16 +280,15 @@ impl Rewriter {
     /// times already.
     pub fn again(&mut self, sequence: u16, now: Instant, pause: std::time::Duration) -> Option<Sent> {
         const REPEATS_MAX: u8 = 3;
-        let passed = now.saturating_duration_since(self.began?).as_millis();
-        let now_ms = u32::try_from(passed).unwrap_or(u32::MAX);
-        let memory = self.sent.get_mut(usize::from(sequence) % SENT_LEN)?.as_mut();
-        let memory = memory.filter(|memory| memory.sequence == sequence)?;
+        let now_ms = ms_between(self.began?, now);
+        let place = self.place(sequence)?;
+        let memory = self.sent.get_mut(place).filter(|memory| memory.is_of(sequence))?;
         let recently =
-            memory.repeats > 0 && u128::from(now_ms.saturating_sub(memory.repeated_ms)) < pause.as_millis();
+            memory.repeats > 0 && u128::from(now_ms.saturating_sub(memory.sent_ms)) < pause.as_millis();
         if recently || memory.repeats >= REPEATS_MAX {
             return None;
         }
-        memory.repeated_ms = now_ms;
+        memory.sent_ms = now_ms;
         memory.repeats += 1;
         let memory = *memory;
         self.recall(memory)
@@ -276,8 +296,8 @@ impl Rewriter {
 
     /// What was sent under this number, whether or not it was sent again: to fill a path with.
     pub fn look_up(&self, sequence: u16) -> Option<Sent> {
-        let memory = (*self.sent.get(usize::from(sequence) % SENT_LEN)?)?;
-        if memory.sequence == sequence { self.recall(memory) } else { None }
+        let memory = self.sent.get(self.place(sequence)?).filter(|memory| memory.is_of(sequence))?;
+        self.recall(*memory)
     }
 
     fn recall(&self, memory: Memory) -> Option<Sent> {
@@ -327,13 +347,37 @@ impl Rewriter {
         if !self.remembers {
             return;
         }
-        if self.sent.is_empty() {
-            self.sent.resize(SENT_LEN, None);
+        let before = self.place(memory.sequence).and_then(|place| self.sent.get(place));
+        let is_wanted = |before: &Memory| {
+            before.repeats != Memory::NOTHING && memory.sent_ms.saturating_sub(before.sent_ms) <= SENT_MS
+        };
+        if self.sent.len() < SENT_LEN && before.is_none_or(is_wanted) {
+            self.make_room();
         }
-        if let Some(place) = self.sent.get_mut(usize::from(memory.sequence) % SENT_LEN) {
-            *place = Some(memory);
+        if let Some(place) = self.place(memory.sequence)
+            && let Some(place) = self.sent.get_mut(place)
+        {
+            *place = memory;
         }
     }
+
+    fn place(&self, sequence: u16) -> Option<usize> {
+        usize::from(sequence).checked_rem(self.sent.len())
+    }
+
+    fn make_room(&mut self) {
+        let len = (2 * self.sent.len()).clamp(SENT_LEN_MIN, SENT_LEN);
+        let before = std::mem::replace(&mut self.sent, vec![Memory::NONE; len]);
+        for memory in before.into_iter().filter(|memory| memory.repeats != Memory::NOTHING) {
+            if let Some(place) = self.sent.get_mut(usize::from(memory.sequence) % len) {
+                *place = memory;
+            }
+        }
+    }
+}
+
+fn ms_between(began: Instant, now: Instant) -> u32 {
+    u32::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u32::MAX)
 }
 
 impl Current {
@@ -519,5 +563,28 @@ mod tests {
         assert!(rewriter.again(5, at(200), pause).is_some() && rewriter.again(5, at(400), pause).is_some());
         assert_eq!(rewriter.again(5, at(600), pause), None, "three times are enough");
         assert_eq!(rewriter.again(6, at(600), pause), None, "never sent");
+    }
+
+    #[test]
+    fn as_much_is_remembered_as_may_be_asked_for_again() {
+        let (mut rewriter, start) = (Rewriter::new(90_000, 5), crate::rtp::beginning());
+        let forward = |rewriter: &mut Rewriter, sequence: u16, at: Duration| {
+            rewriter.forward(incoming(1, sequence, 0), start + at).expect("in order")
+        };
+        // A tile, over the wrap of its numbers.
+        let every = Duration::from_millis(10);
+        let sent: Vec<Sent> =
+            (0..70_000).map(|step| forward(&mut rewriter, step as u16, every * step)).collect();
+        assert_eq!(rewriter.sent.len(), 128, "a second of it, and no more than that");
+        for one in &sent[sent.len() - 100..] {
+            assert_eq!(rewriter.look_up(one.sequence), Some(*one));
+        }
+        // A picture of many packets at once.
+        let burst: Vec<Sent> =
+            (70_000..70_400_u32).map(|step| forward(&mut rewriter, step as u16, every * 70_000)).collect();
+        assert!(burst.iter().all(|one| rewriter.look_up(one.sequence) == Some(*one)));
+        assert_eq!(rewriter.sent.len(), SENT_LEN);
+        let last = sent[sent.len() - 1];
+        assert_eq!(rewriter.look_up(last.sequence), Some(last), "what was there is still there");
     }
 }

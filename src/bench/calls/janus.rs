@@ -1,8 +1,8 @@
 //! Janus beside the engine: the same peers, the same canned media, on the same machine, in its VideoRoom plugin.
 //!
 //! What differs: a participant has two connections there, one to publish on and one for all it receives; it picks no speakers, so
-//! everybody is given the three who speak; and cameras of `room` make one layer alone, the one that is watched, so that Janus has less to do
-//! than the engine, which gets the one below too. It is asked for what makes it quick: one loop for each core, no events, no limit on bitrates.
+//! everybody is given the three who speak; and it tells nobody which layers are watched, so cameras of `room` are told by the bench not to
+//! make the highest. It is asked for what makes it quick: one loop for each core, no events, no limit on bitrates.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,16 +15,14 @@ use nova_media::peer::{Fingerprint, Identity};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::peer::{self, PASSWORD, Peer, Shape, Tally, UFRAG};
-use super::{CallsBench, Crowd, JOIN_MAX, LAYERS_KBPS, Scenario, TICK, start_media};
+use super::peer::{self, PASSWORD, Shape, Tally, UFRAG};
+use super::{CallsBench, Crowd, JOIN_MAX, Scenario, first_ssrc, joining, start_media};
 use crate::bench::BenchError;
 use crate::bench::client::{self, Heard, Reader, Writer};
 use crate::bench::installation::{Folder, Process, free_port};
 
 /// How long it may take to start.
 const START_MAX: Duration = Duration::from_secs(10);
-/// Without a candidate it waits for one, though it has found the peer by its requests: this one leads nowhere.
-const NO_CANDIDATE: &str = "a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n";
 /// Who speaks.
 const SPEAKERS: usize = 3;
 /// The layer of three that fits a tile.
@@ -193,6 +191,13 @@ impl Desk {
     }
 }
 
+/// The layer of a tile for all pictures of a session.
+fn tiles(session: &Value) -> Vec<Value> {
+    let streams = session.get("streams").and_then(Value::as_array).into_iter().flatten();
+    let pictures = streams.filter(|stream| stream.get("type").and_then(Value::as_str) == Some("video"));
+    pictures.map(|stream| json!({ "mid": stream.get("mid"), "substream": TILE_LAYER })).collect()
+}
+
 fn id_of(told: &Value) -> Result<u64, BenchError> {
     let id = told.pointer("/data/id").and_then(Value::as_u64);
     id.ok_or_else(|| BenchError::because(format!("Janus says {told}")))
@@ -214,7 +219,7 @@ fn answer(offer: &str, fingerprint: &Fingerprint) -> String {
         let mut lines = part.lines().map(str::trim);
         let _ = write!(
             out,
-            "m={}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:active\r\n{NO_CANDIDATE}a=rtcp-mux\r\na=recvonly\r\n",
+            "m={}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:active\r\na=rtcp-mux\r\na=recvonly\r\n",
             lines.next().unwrap_or_default()
         );
         for line in lines.filter(|line| {
@@ -224,28 +229,6 @@ fn answer(offer: &str, fingerprint: &Fingerprint) -> String {
         }
     }
     out
-}
-
-/// Connects a peer that was told how.
-async fn connects(
-    identity: &Arc<Identity>,
-    sdp: &str,
-    tally: &Rc<Tally>,
-    began: Instant,
-    loss: u32,
-) -> Result<Rc<Peer>, BenchError> {
-    let peer = Rc::new(Peer::new(identity, sdp, tally, began, loss)?);
-    tokio::task::spawn_local(peer.clone().listen());
-    let connected = async {
-        while !peer.is_connected() {
-            peer.tick(Instant::now());
-            sleep(TICK).await;
-        }
-    };
-    timeout(JOIN_MAX, connected)
-        .await
-        .map_err(|_| BenchError::because("a peer did not connect to Janus within a minute"))?;
-    Ok(peer)
 }
 
 impl CallsBench {
@@ -260,45 +243,51 @@ impl CallsBench {
         let identity = Arc::new(Identity::generate().map_err(BenchError::because)?);
         let tally = Rc::new(Tally::default());
         let mut crowd = Crowd::new(&tally);
-        let began = Instant::now();
-        for room in 0..rooms {
-            let mut desks = Vec::new();
-            for place in 0..each {
-                let mut desk = Desk::connect(janus.addr).await?;
-                let shape = self.shape(scenario, place);
-                if shape.has_voice || shape.layers > 0 {
-                    let came = Instant::now();
-                    let (layers, kbps) = match shape.layers {
-                        0 | 1 => (shape.layers, self.kbps),
-                        _ => (1, LAYERS_KBPS[TILE_LAYER]),
-                    };
-                    let sends = Shape { ears: 0, eyes: 0, layers, ..shape };
-                    let offer = peer::offer(sends, &identity.fingerprint())
-                        .replace("a=setup:actpass\r\n", &format!("a=setup:active\r\n{NO_CANDIDATE}"));
-                    let handle = desk.attach().await?;
-                    let join = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": room + 1, "id": place + 1 });
-                    let (_, sdp) = desk.tell(handle, join, Some(("offer", offer))).await?;
-                    let publisher = connects(&identity, &sdp, &tally, began, self.loss).await?;
-                    start_media(&publisher, sends, (1_000 + 16 * (room * each + place)) as u32, place, kbps);
-                    crowd.joined_us.push(u32::try_from(came.elapsed().as_micros()).unwrap_or(u32::MAX));
-                    crowd.peers.push(publisher);
-                }
-                desks.push(desk);
+        let (identity, tally, began) = (&identity, &tally, Instant::now());
+        let places = (0..rooms * each).map(|nth| (nth / each, nth % each));
+        let coming = places.clone().map(|(room, place)| async move {
+            let came = Instant::now();
+            let mut desk = Desk::connect(janus.addr).await?;
+            let shape = Shape { ears: 0, eyes: 0, ..self.shape(scenario, place) };
+            if !shape.has_voice && shape.layers == 0 {
+                return Ok((desk, None));
             }
-            for (place, mut desk) in desks.into_iter().enumerate() {
-                let wanted = self.wanted(scenario, place, each);
-                if !wanted.is_empty() {
-                    let handle = desk.attach().await?;
-                    let join = json!({ "request": "join", "ptype": "subscriber", "room": room + 1, "streams": wanted });
-                    let (_, offer) = desk.tell(handle, join, None).await?;
-                    let answer = answer(&offer, &identity.fingerprint());
-                    desk.tell(handle, json!({ "request": "start" }), Some(("answer", answer))).await?;
-                    let viewer = connects(&identity, &offer, &tally, began, self.loss).await?;
-                    viewer.bind_all();
-                    crowd.peers.push(viewer);
-                }
-                crowd.tasks.spawn_local(desk.listen());
+            let offer = peer::offer(shape, &identity.fingerprint())
+                .replace("a=setup:actpass\r\n", "a=setup:active\r\n");
+            let handle = desk.attach().await?;
+            let join = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": room + 1, "id": place + 1 });
+            let (_, sdp) = desk.tell(handle, join, Some(("offer", offer))).await?;
+            let publisher = joining::connected(identity, &sdp, tally, began, self.loss).await?;
+            start_media(&publisher, shape, first_ssrc(room * each + place), place, self.kbps);
+            if shape.layers > 1 {
+                publisher.watched(Some(TILE_LAYER));
             }
+            Ok((desk, Some((publisher, u32::try_from(came.elapsed().as_micros()).unwrap_or(u32::MAX)))))
+        });
+        let there = joining::all(coming).await?;
+        let watching = places.zip(there).map(|((room, place), (mut desk, published))| async move {
+            let wanted = self.wanted(scenario, place, each);
+            if wanted.is_empty() {
+                return Ok((desk, published, None));
+            }
+            let handle = desk.attach().await?;
+            let join =
+                json!({ "request": "join", "ptype": "subscriber", "room": room + 1, "streams": wanted });
+            let (told, offer) = desk.tell(handle, join, None).await?;
+            let answer = answer(&offer, &identity.fingerprint());
+            desk.tell(handle, json!({ "request": "start" }), Some(("answer", answer))).await?;
+            let viewer = joining::connected(identity, &offer, tally, began, self.loss).await?;
+            viewer.bind_all();
+            if scenario == Scenario::Room {
+                desk.tell(handle, json!({ "request": "configure", "streams": tiles(&told) }), None).await?;
+            }
+            Ok((desk, published, Some(viewer)))
+        });
+        for (desk, published, viewer) in joining::all(watching).await? {
+            let (publisher, took) = published.unzip();
+            crowd.joined_us.extend(took);
+            crowd.peers.extend(publisher.into_iter().chain(viewer));
+            crowd.tasks.spawn_local(desk.listen());
         }
         Ok(crowd)
     }

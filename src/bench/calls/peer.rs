@@ -264,6 +264,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Waits until its socket takes something; what is sent before is lost.
+    pub async fn opens(&self) -> Result<(), BenchError> {
+        self.socket.writable().await.map_err(BenchError::because)
+    }
+
     /// Whether media can flow.
     pub fn is_connected(&self) -> bool {
         self.inner.borrow().client.is_connected()

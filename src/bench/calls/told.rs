@@ -14,7 +14,7 @@ pub(super) struct Measured {
     pub(super) took: Duration,
     pub(super) cpu: Duration,
     pub(super) recovery: Option<Recovery>,
-    /// How long the node's shard took for each read of datagrams.
+    /// How long the node kept each packet it sent.
     pub(super) forwards: Spread,
     /// Shares of the last second in which the node's shards worked.
     pub(super) busy: Vec<f64>,
@@ -128,7 +128,7 @@ impl CallsBench {
         }
         let bound_ms = |share| seen.forwards.bound(share) * 1e3;
         let forwards = format!(
-            "p50 ≤ {:.2}, p90 ≤ {:.2}, p99 ≤ {:.2}, p99.9 ≤ {:.2} ms of {:.0} reads",
+            "p50 ≤ {:.2}, p90 ≤ {:.2}, p99 ≤ {:.2}, p99.9 ≤ {:.2} ms of {:.0} packets",
             bound_ms(0.5),
             bound_ms(0.9),
             bound_ms(0.99),
@@ -162,13 +162,13 @@ impl CallsBench {
         lines
     }
 
-    /// What Janus did with the same; `bytes` are of memory, for each participant.
+    /// What Janus did with the same, and what memory it added for each participant.
     pub(super) fn janus_lines(
         &self,
         scenario: Scenario,
         crowd: &Crowd,
         seen: &Measured,
-        bytes: u64,
+        memory: String,
     ) -> Vec<Line> {
         let title = self.title(scenario, self.rooms_of(scenario));
         let told = |what: &str, seen: String| Line::told(format!("Janus, {title}: {what}"), seen);
@@ -182,7 +182,7 @@ impl CallsBench {
         if scenario != Scenario::Audio {
             lines.push(told("freezes over 500 ms", seen.frozen()));
         }
-        lines.push(told("memory of a participant", format!("{} KiB", bytes / 1_024)));
+        lines.push(told("memory of a participant", memory));
         lines.push(told("from connecting to media", Times::new(crowd.joined_us.clone()).to_string()));
         lines
     }
