@@ -540,13 +540,7 @@ fn formats(lines: &[&str], kind: Kind, _: &str, media: &str) -> Vec<Format> {
         let codec = match (kind, map.to_ascii_lowercase().as_str()) {
             (Kind::Audio, "opus/48000/2") => Codec::Opus,
             (Kind::Video, "vp8/90000") => Codec::Vp8,
-            // Baseline in packetization mode 1 is what every browser has (RFC 7742 section 5).
-            (Kind::Video, "h264/90000")
-                if fmtp
-                    .is_some_and(|fmtp| fmtp.contains("packetization-mode=1") && fmtp.contains("42e0")) =>
-            {
-                Codec::H264
-            }
+            (Kind::Video, "h264/90000") if fmtp.is_some_and(is_for_everybody) => Codec::H264,
             _ => continue,
         };
         if formats.iter().any(|known| known.codec == codec) {
@@ -570,6 +564,20 @@ fn formats(lines: &[&str], kind: Kind, _: &str, media: &str) -> Vec<Format> {
         formats.push(Format { codec, payload_type, rtx, red, red_first, fmtp: fmtp.map(str::to_owned) });
     }
     formats
+}
+
+/// Whether H.264 of these parameters is what every browser has (RFC 7742 section 6.2): constrained baseline, however it is written (RFC 6184
+/// table 5: by a profile and what is left out of it), in packetization mode 1.
+fn is_for_everybody(fmtp: &str) -> bool {
+    let value = |name: &str| fmtp.split(';').find_map(|one| one.trim().strip_prefix(name)?.strip_prefix('='));
+    let profile = value("profile-level-id").and_then(|digits| u16::from_str_radix(digits.get(..4)?, 16).ok());
+    let is_constrained = match profile.map(u16::to_be_bytes) {
+        Some([0x42, left_out]) => left_out & 0x4F == 0x40,
+        Some([0x4D, left_out]) => left_out & 0x8F == 0x80,
+        Some([0x58, left_out]) => left_out & 0xCF == 0xC0,
+        _ => false,
+    };
+    is_constrained && value("packetization-mode") == Some("1")
 }
 
 #[cfg(test)]

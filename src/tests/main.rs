@@ -4,7 +4,6 @@
 
 mod accounts;
 mod admin;
-mod aiortc;
 mod app;
 mod behaviours;
 mod broadcaster;
@@ -65,6 +64,7 @@ mod rooms_streamed;
 mod services;
 mod sessions;
 mod social;
+mod stacks;
 mod stage;
 mod store;
 mod stories;

@@ -154,6 +154,7 @@ impl Wish {
         let attended = inner.media.attend(room, offer.clone(), Arc::clone(&standing)).await;
         let (member, sdp) = attended.map_err(Refusal::from)?;
         let (sink, packets) = mpsc::channel(PACKETS_MAX);
+        let shows = tracks.iter().any(|(source, _)| source.kind() == Kind::Video);
         let keyed = tracks.into_iter().map(|(source, mid)| match source.kind() {
             Kind::Video => (first, mid, source),
             Kind::Audio => (first + 1, mid, source),
@@ -184,6 +185,7 @@ impl Wish {
             name: name.clone(),
             member,
             video: first,
+            shows,
             standing,
             packets,
             farewell,
@@ -200,6 +202,8 @@ struct Reception {
     name: String,
     member: MemberId,
     video: u64,
+    /// Whether it offered pictures.
+    shows: bool,
     standing: Arc<Standing>,
     packets: mpsc::Receiver<Taken>,
     farewell: oneshot::Receiver<Farewell>,
@@ -211,7 +215,8 @@ impl Reception {
         let live = Arc::clone(&self.inner.live);
         let segment = Duration::from_millis(grant.broadcast.settings().segment_target_ms.into());
         let mut publishing = Publishing::begin(&live, grant);
-        let mut intake = Intake::new(Instant::now());
+        let intake = Intake::new(Instant::now());
+        let mut intake = if self.shows { intake.awaiting_pictures() } else { intake };
         let mut media: Vec<Coded> = Vec::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,11 +3,14 @@
 //! When a packet was made is told by its arrival at first, and by the publisher's sender reports as soon as both tracks have theirs
 //! (`clock`): sound and picture that took ways of different length are together again.
 //!
+//! Who shows something too is not heard before something can be shown: what begins with sound alone has its pictures only after a
+//! discontinuity, and encoders that ran before they were connected begin in the middle of a GOP.
+//!
 //! After a loss no picture is passed on before the next keyframe: a recording should not show what a decoder makes of half a GOP. Whoever
 //! drives this asks for one when [`Intake::wants_keyframe`].
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -25,6 +28,9 @@ use crate::time::{Timebase, Timestamp};
 /// What an Opus decoder is told (RFC 7845 section 5.1): stereo, nothing to skip, 48 kHz.
 const OPUS_HEAD: &[u8] = b"OpusHead\x01\x02\x00\x00\x80\xbb\x00\x00\x00\x00\x00";
 
+/// How long sound waits for the first keyframe: as long as most encoders take from one to the next. One is asked for besides.
+const PICTURE_WAIT: Duration = Duration::from_secs(3);
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub struct Intake {
@@ -38,6 +44,9 @@ pub struct Intake {
     configuration: Option<Arc<Configuration>>,
     audio_clock: Option<SampleClock>,
     heard: bool,
+    /// Pictures will come, and sound that came before them goes nowhere.
+    awaits_picture: bool,
+    first_heard_at: Option<Instant>,
     /// Pictures are passed on; before the first keyframe and after a loss they are not.
     sees: bool,
     lost: u64,
@@ -70,9 +79,16 @@ impl Intake {
             configuration: None,
             audio_clock: None,
             heard: false,
+            awaits_picture: false,
+            first_heard_at: None,
             sees: false,
             lost: 0,
         }
+    }
+
+    /// The same of a publisher who shows something, and may sound too.
+    pub fn awaiting_pictures(self) -> Intake {
+        Intake { awaits_picture: true, ..self }
     }
 
     /// How the broadcast does.
@@ -174,6 +190,13 @@ impl Intake {
 
     fn take_sound(&mut self, kept: Kept, now: Instant, give: &mut impl FnMut(Media)) {
         let Some(samples) = opus::packet_samples(&kept.payload) else { return };
+        if self.awaits_picture {
+            let since = *self.first_heard_at.get_or_insert(now);
+            self.awaits_picture = !self.sees && now.saturating_duration_since(since) < PICTURE_WAIT;
+            if self.awaits_picture {
+                return;
+            }
+        }
         if !self.heard {
             self.heard = true;
             if let Ok(head) = opus::Configuration::parse(&Bytes::from_static(OPUS_HEAD)) {
@@ -247,6 +270,38 @@ mod tests {
         assert_eq!(frames, [(true, 0), (false, 33), (true, 133)]);
         assert!(matches!(pictures[0], Media::Configuration { track: Track::Video, .. }));
         assert_eq!((intake.lost(), intake.wants_keyframe()), (1, false));
+    }
+
+    #[test]
+    fn sound_waits_for_the_first_keyframe_and_not_for_ever() {
+        let start = beginning();
+        let sound = |n: u16| kept(n, u32::from(n) * 960, true, &[0x98, n as u8]);
+        let at = |n: u16| start + Duration::from_millis(u64::from(n) * 20);
+        let tracks = |given: &[Media]| -> Vec<Track> {
+            let frames = given.iter().filter_map(|media| match media {
+                Media::Frame(frame) => Some(frame.track),
+                _ => None,
+            });
+            frames.collect()
+        };
+        // In the middle of a GOP at first; the keyframe comes with the 60th packet of sound.
+        let (mut intake, mut given) = (Intake::new(start).awaiting_pictures(), Vec::new());
+        for n in 0..62 {
+            let payload = if n == 60 { [SETS, &[0, 3, 0x65, 1, 2]].concat() } else { vec![0x41, n as u8] };
+            intake.push(Track::Video, kept(n, u32::from(n) * 1_800, true, &payload), at(n), |one| {
+                given.push(one)
+            });
+            intake.push(Track::Audio, sound(n), at(n), |one| given.push(one));
+        }
+        assert_eq!(tracks(&given), [Track::Video, Track::Audio, Track::Video, Track::Audio]);
+        // Pictures that never come, and a publisher who never meant to show any.
+        for (mut intake, heard) in [(Intake::new(start).awaiting_pictures(), 50), (Intake::new(start), 200)] {
+            let mut given = Vec::new();
+            for n in 0..200 {
+                intake.push(Track::Audio, sound(n), at(n), |one| given.push(one));
+            }
+            assert_eq!(tracks(&given), vec![Track::Audio; heard]);
+        }
     }
 
     /// A publisher whose pictures take `late_ms` longer to arrive than its sound: by how much the two are apart in what comes out, at each

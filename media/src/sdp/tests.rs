@@ -142,6 +142,31 @@ fn data_channels_are_answered_over_the_same_transport() {
     assert_eq!(Offer::read(&offer_with(&DATA.replace("262144", "x"))), Err(SdpError::Malformed));
 }
 
+#[test]
+fn what_every_browser_decodes_is_known_however_it_is_written() {
+    let has_h264 = |fmtp: &str| {
+        let offer =
+            OFFER.replace("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f", fmtp);
+        let formats = &Offer::read(&offer).unwrap().sections[1].formats;
+        formats.iter().any(|format| format.codec == Codec::H264)
+    };
+    for profile in ["42e01f", "42E01F", "42c00d", "42401f", "4d800d", "58c01e"] {
+        assert!(has_h264(&format!("packetization-mode=1; profile-level-id={profile}")), "{profile}");
+    }
+    // With tools browsers lack, in another manner, or unsaid.
+    for fmtp in [
+        "packetization-mode=1;profile-level-id=42001f",
+        "packetization-mode=1;profile-level-id=4d001f",
+        "packetization-mode=1;profile-level-id=64001f",
+        "packetization-mode=0;profile-level-id=42e01f",
+        "profile-level-id=42e01f",
+        "packetization-mode=1;profile-level-id=42",
+        "packetization-mode=1",
+    ] {
+        assert!(!has_h264(fmtp), "{fmtp}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_ends_in_a_panic(cut in 0usize..OFFER.len(), insert in "[\\PC\r\n]{0,20}") {

@@ -13,19 +13,29 @@ use crate::services::{self, eventually};
 /// What people type.
 const PASSWORD: &str = "harbour lantern quartz";
 /// How long browsers and an engine on the same busy cores may take for one step.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one person sees and hears of another.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+pub(super) struct Seen {
     pictures: u64,
     width: u64,
     /// The highest sample of a moment of sound.
     loudness: f64,
 }
 
+/// Has a page keep the connections it makes, for whoever wants to look into them.
+pub(super) const KEEPS_CONNECTIONS: &str = "window.connections = [];
+    window.RTCPeerConnection = new Proxy(RTCPeerConnection, {
+        construct(made, wanted) {
+            const connection = new made(...wanted);
+            window.connections.push(connection);
+            return connection;
+        },
+    });";
+
 /// A browser with a call in it.
-trait InCall {
+pub(super) trait InCall {
     /// What is seen and heard of the other now.
     async fn seen(&self) -> Value;
 }
@@ -34,14 +44,17 @@ impl InCall for Browser {
     async fn seen(&self) -> Value {
         self.run(
             "const face = document.querySelector('.tile:not(.mine) video');
-            window.ears ??= [...document.querySelectorAll('audio')].map((audio) => {
+            window.ears ??= new Map();
+            // A page that connects anew plays other sound than before.
+            for (const { srcObject } of document.querySelectorAll('audio')) {
+                if (!srcObject || window.ears.has(srcObject)) continue;
                 window.context ??= new AudioContext();
                 const ear = window.context.createAnalyser();
-                window.context.createMediaStreamSource(audio.srcObject).connect(ear);
-                return ear;
-            });
+                window.context.createMediaStreamSource(srcObject).connect(ear);
+                window.ears.set(srcObject, ear);
+            }
             let loudness = 0;
-            for (const ear of window.ears) {
+            for (const ear of window.ears.values()) {
                 const samples = new Float32Array(ear.fftSize);
                 ear.getFloatTimeDomainData(samples);
                 for (const sample of samples) loudness = Math.max(loudness, Math.abs(sample));
@@ -78,7 +91,7 @@ impl Seen {
 }
 
 /// Waits until the other's face moves and their voice is heard.
-async fn sees_and_hears(who: &str, browser: &impl InCall) -> Seen {
+pub(super) async fn sees_and_hears(who: &str, browser: &impl InCall) -> Seen {
     let (first, mut loudest) = (Seen::of(browser).await, 0.0_f64);
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -97,7 +110,7 @@ async fn sees_and_hears(who: &str, browser: &impl InCall) -> Seen {
     }
 }
 
-async fn waits_for(what: &str, browser: &Browser, css: &str, there: bool) {
+pub(super) async fn waits_for(what: &str, browser: &Browser, css: &str, there: bool) {
     eventually(what, PATIENCE, async || (browser.has(css).await == there).then_some(())).await;
 }
 
@@ -160,7 +173,7 @@ async fn two_people_see_and_hear_each_other() {
 }
 
 /// Makes an account and logs it in, in a browser of its own with a camera and a microphone.
-async fn comes(app: &TestApp, name: &str) -> (Browser, Value) {
+pub(super) async fn comes(app: &TestApp, name: &str) -> (Browser, Value) {
     let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
     let made = app.http.post(app.at("/v1/accounts")).json(&account).send().await.unwrap();
     assert!(made.status().is_success());
@@ -476,17 +489,7 @@ async fn somebody_in_firefox_and_somebody_in_chromium_see_and_hear_each_other() 
     bob.press("Log in").await;
     bob.sees("h1", "Hello, bob").await;
     bob.open(&visit.app.at(&format!("{room}?relay"))).await;
-    bob.run(
-        "window.connections = [];
-        window.RTCPeerConnection = new Proxy(RTCPeerConnection, {
-            construct(made, wanted) {
-                const connection = new made(...wanted);
-                window.connections.push(connection);
-                return connection;
-            },
-        });",
-    )
-    .await;
+    bob.run(KEEPS_CONNECTIONS).await;
     bob.press("Join now").await;
     bob.sees(".group-call[data-state=in]", "Leave").await;
     let of_bob = sees_and_hears("Ann", ann).await;
