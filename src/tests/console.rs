@@ -7,6 +7,7 @@ use crate::browser::Browser;
 
 mod account;
 mod calls;
+mod calls_sound;
 mod live;
 
 /// The console of a fresh node, opened in a fresh browser.

@@ -8,12 +8,16 @@ export const LAYERS: RTCRtpEncodingParameters[] = [
 ];
 export const SCREEN_BPS_MAX = 2_500_000;
 
-/** The codecs the engine carries, so that offers stay small: a browser lists twenty for every slot. */
+/**
+ * The codecs the engine carries, so that offers stay small: a browser lists twenty for every slot. Where the browser knows how, sound says once
+ * more what it said before (RFC 2198), so who loses a packet has lost nothing; who cannot read that is given plain sound by the engine.
+ */
 export function prefer(transceiver: RTCRtpTransceiver): void {
   const kind = transceiver.receiver.track.kind;
   const codecs = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
   const wanted = codecs.filter(({ mimeType, sdpFmtpLine }) => {
     switch (mimeType.toLowerCase()) {
+      case "audio/red":
       case "audio/opus":
       case "video/vp8":
       case "video/rtx":
@@ -24,7 +28,10 @@ export function prefer(transceiver: RTCRtpTransceiver): void {
         return false;
     }
   });
-  if (wanted.length > 0) transceiver.setCodecPreferences?.(wanted);
+  const is_red = ({ mimeType }: RTCRtpCodec) => mimeType.toLowerCase() === "audio/red";
+  // What stands first is what is sent.
+  const ordered = [...wanted.filter(is_red), ...wanted.filter((codec) => !is_red(codec))];
+  if (ordered.length > 0) transceiver.setCodecPreferences?.(ordered);
 }
 
 /** Makes the layers up to the highest that is watched, and no others. */
