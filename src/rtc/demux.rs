@@ -209,12 +209,12 @@ impl Demux {
         let (shard, is_new) = match astray {
             Astray::To(shard) => (shard, self.claimed_by(from) != Some(shard)),
             Astray::Unvouched => {
-                let mut by = self.claimed_by(from);
-                if by.is_none() && !self.claims.is_empty() {
-                    // A claim is made before its request is answered, so it is here before anything else from there can be.
+                if !self.claims.is_empty() {
+                    // A claim is made before its request is answered, so it is here before anything else from there can be; and an address
+                    // that has gone over to another shard's participant is not handed to the one before.
                     self.hear_claims(sfu);
-                    by = self.claimed_by(from);
                 }
+                let by = self.claimed_by(from);
                 let Some(by) = by else { return false };
                 (by, false)
             }
