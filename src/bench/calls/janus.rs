@@ -23,6 +23,8 @@ use crate::bench::installation::{Folder, Process, free_port};
 
 /// How long it may take to start.
 const START_MAX: Duration = Duration::from_secs(10);
+/// Says that no other candidate comes: Janus finds a peer by its requests. This one leads nowhere.
+const NO_CANDIDATE: &str = "a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n";
 /// Who speaks.
 const SPEAKERS: usize = 3;
 /// The layer of three that fits a tile.
@@ -219,7 +221,7 @@ fn answer(offer: &str, fingerprint: &Fingerprint) -> String {
         let mut lines = part.lines().map(str::trim);
         let _ = write!(
             out,
-            "m={}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:active\r\na=rtcp-mux\r\na=recvonly\r\n",
+            "m={}\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:active\r\n{NO_CANDIDATE}a=rtcp-mux\r\na=recvonly\r\n",
             lines.next().unwrap_or_default()
         );
         for line in lines.filter(|line| {
@@ -253,7 +255,7 @@ impl CallsBench {
                 return Ok((desk, None));
             }
             let offer = peer::offer(shape, &identity.fingerprint())
-                .replace("a=setup:actpass\r\n", "a=setup:active\r\n");
+                .replace("a=setup:actpass\r\n", &format!("a=setup:active\r\n{NO_CANDIDATE}"));
             let handle = desk.attach().await?;
             let join = json!({ "request": "joinandconfigure", "ptype": "publisher", "room": room + 1, "id": place + 1 });
             let (_, sdp) = desk.tell(handle, join, Some(("offer", offer))).await?;

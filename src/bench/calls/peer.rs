@@ -161,7 +161,7 @@ pub struct Peer {
 struct Inner {
     client: Client,
     ice: Credentials,
-    /// Whether a request of this session was answered; as browsers do, it says nothing else before.
+    /// Whether a request of this session was answered, or the server's own was; as browsers do, it says nothing else before.
     is_answered: bool,
     views: Vec<View>,
     /// By SSRC: which view, and whether it is what was sent again.
@@ -428,13 +428,14 @@ impl Peer {
         let _ = self.socket.try_send_to(datagram, self.server);
     }
 
-    /// Servers that are full agents ask back.
-    fn answer(&self, datagram: &[u8]) {
-        if let Ok(binding) = stun::Binding::read(datagram)
-            && binding.is_signed_with(PASSWORD.as_bytes())
-        {
+    /// Servers that are full agents ask back; whether this one did.
+    fn answer(&self, datagram: &[u8]) -> bool {
+        let binding = stun::Binding::read(datagram).ok();
+        let signed = binding.filter(|binding| binding.is_signed_with(PASSWORD.as_bytes()));
+        if let Some(binding) = &signed {
             self.send(&binding.answer(self.server, PASSWORD.as_bytes()));
         }
+        signed.is_some()
     }
 
     fn read(&self) {
@@ -453,8 +454,8 @@ impl Peer {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in bytes.chunks(meta.stride.max(1)) {
                     if stun::is_stun(datagram) {
-                        inner.is_answered |= stun::is_answer(datagram);
-                        self.answer(datagram);
+                        // A full agent that wants to lead itself answers with an error, and asks.
+                        inner.is_answered |= stun::is_answer(datagram) || self.answer(datagram);
                         continue;
                     }
                     inner.hear(datagram, now, self.began, &self.tally);
