@@ -26,6 +26,8 @@ pub const VP8: u8 = 96;
 pub const VP8_RTX: u8 = 97;
 
 const FRAMES_PER_S: u32 = 30;
+/// The packets of a picture are spread as browsers spread them: at so many times the rate of the camera (libwebrtc's pacing factor).
+const PACING: f64 = 2.5;
 /// A keyframe has so many times the packets of others.
 const KEYFRAME_SIZE: usize = 3;
 /// What follows the first byte of a VP8 keyframe (RFC 6386 section 9.1): the rest of its tag, the start code, 640 by 360. Some
@@ -87,6 +89,10 @@ pub struct Layer {
     packets_per_frame: f64,
     owed: f64,
     due: Instant,
+    /// The picture that is being sent, and when its next packet is.
+    frame: Option<Frame>,
+    next: Instant,
+    spacing: Duration,
     picture: u16,
     tl0: u8,
     key_idx: u8,
@@ -96,18 +102,31 @@ pub struct Layer {
     pub is_on: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    at: usize,
+    packets: usize,
+    is_key: bool,
+    temporal: u8,
+}
+
 impl Layer {
     /// A layer of `kbps`, from `due` on.
     pub fn new(rid: Option<&'static str>, ssrc: u32, kbps: u32, due: Instant) -> Layer {
         let bytes = f64::from(kbps) * 125.0 / f64::from(FRAMES_PER_S);
+        let packets_per_frame = bytes / PICTURE_BYTES as f64;
+        let packets_per_s = packets_per_frame.max(1.0) * f64::from(FRAMES_PER_S);
         Layer {
             rid,
             ssrc,
             sequence: ssrc as u16,
             timestamp: ssrc.wrapping_mul(77),
-            packets_per_frame: bytes / PICTURE_BYTES as f64,
+            packets_per_frame,
             owed: 0.0,
             due,
+            frame: None,
+            next: due,
+            spacing: Duration::from_secs_f64(1.0 / (packets_per_s * PACING)),
             picture: (ssrc as u16) & 0x7FFF,
             tl0: ssrc as u8,
             key_idx: 0,
@@ -119,59 +138,76 @@ impl Layer {
     /// Gives every packet that is due to `send`.
     pub fn show(&mut self, now: Instant, number: &mut u16, stamp: u64, mut send: impl FnMut(&[u8])) {
         let mut packet = Vec::with_capacity(1_200);
-        while self.due <= now {
-            self.due += Duration::from_secs(1) / FRAMES_PER_S;
-            self.timestamp = self.timestamp.wrapping_add(90_000 / FRAMES_PER_S);
-            if !self.is_on {
-                self.wants_keyframe = true;
-                continue;
-            }
-            let is_key = std::mem::take(&mut self.wants_keyframe);
-            self.picture = self.picture.wrapping_add(1) & 0x7FFF;
-            // Frames alternate between the temporal layers; a keyframe is of the lowest.
-            let temporal = if is_key { 0 } else { (self.picture & 1) as u8 };
-            if temporal == 0 {
-                self.tl0 = self.tl0.wrapping_add(1);
-            }
-            if is_key {
-                self.key_idx = (self.key_idx + 1) & 0x1F;
-            }
-            self.owed += self.packets_per_frame;
-            let packets = (self.owed as usize).max(1);
-            self.owed -= packets as f64;
-            let packets = if is_key { packets * KEYFRAME_SIZE } else { packets };
-            for at in 0..packets {
+        loop {
+            if let Some(frame) = self.frame {
+                if self.next > now {
+                    return;
+                }
+                self.next += self.spacing;
                 packet.clear();
-                let transport = number.to_be_bytes();
-                *number = number.wrapping_add(1);
-                let all: [(u8, &[u8]); 3] = [
-                    (TRANSPORT_ID, &transport),
-                    (MID_ID, b"1"),
-                    (RID_ID, self.rid.unwrap_or_default().as_bytes()),
-                ];
-                let extensions = if self.rid.is_some() { &all[..] } else { &all[..2] };
-                let marker = at + 1 == packets;
-                let (sequence, timestamp, ssrc) = (self.sequence, self.timestamp, self.ssrc);
-                Header { marker, payload_type: VP8, sequence, timestamp, ssrc, extensions }
-                    .write(&mut packet);
-                let [high, low] = (self.picture | 0x8000).to_be_bytes();
-                let begins = if at == 0 { 0x90 } else { 0x80 };
-                packet.extend_from_slice(&[
-                    begins,
-                    0xF0,
-                    high,
-                    low,
-                    self.tl0,
-                    temporal << 6 | temporal << 5 | self.key_idx,
-                    u8::from(!is_key),
-                ]);
-                packet.extend_from_slice(if is_key && at == 0 { &KEYFRAME_START } else { &[0; 9] });
-                packet.extend_from_slice(&stamp.to_be_bytes());
-                packet.resize(packet.len() + PICTURE_BYTES - PICTURE_STAMP_AT - 8, 0xAA);
-                self.sequence = self.sequence.wrapping_add(1);
+                self.write(frame, number, stamp, &mut packet);
                 send(&packet);
+                let at = frame.at + 1;
+                self.frame = (at < frame.packets).then_some(Frame { at, ..frame });
+            } else if self.due <= now {
+                self.next = self.next.max(self.due);
+                self.due += Duration::from_secs(1) / FRAMES_PER_S;
+                self.begin();
+            } else {
+                return;
             }
         }
+    }
+
+    /// The next picture, when anybody watches.
+    fn begin(&mut self) {
+        self.timestamp = self.timestamp.wrapping_add(90_000 / FRAMES_PER_S);
+        if !self.is_on {
+            self.wants_keyframe = true;
+            return;
+        }
+        let is_key = std::mem::take(&mut self.wants_keyframe);
+        self.picture = self.picture.wrapping_add(1) & 0x7FFF;
+        // Frames alternate between the temporal layers; a keyframe is of the lowest.
+        let temporal = if is_key { 0 } else { (self.picture & 1) as u8 };
+        if temporal == 0 {
+            self.tl0 = self.tl0.wrapping_add(1);
+        }
+        if is_key {
+            self.key_idx = (self.key_idx + 1) & 0x1F;
+        }
+        self.owed += self.packets_per_frame;
+        let packets = (self.owed as usize).max(1);
+        self.owed -= packets as f64;
+        let packets = if is_key { packets * KEYFRAME_SIZE } else { packets };
+        self.frame = Some(Frame { at: 0, packets, is_key, temporal });
+    }
+
+    fn write(&mut self, frame: Frame, number: &mut u16, stamp: u64, packet: &mut Vec<u8>) {
+        let Frame { at, packets, is_key, temporal } = frame;
+        let transport = number.to_be_bytes();
+        *number = number.wrapping_add(1);
+        let all: [(u8, &[u8]); 3] =
+            [(TRANSPORT_ID, &transport), (MID_ID, b"1"), (RID_ID, self.rid.unwrap_or_default().as_bytes())];
+        let extensions = if self.rid.is_some() { &all[..] } else { &all[..2] };
+        let marker = at + 1 == packets;
+        let (sequence, timestamp, ssrc) = (self.sequence, self.timestamp, self.ssrc);
+        Header { marker, payload_type: VP8, sequence, timestamp, ssrc, extensions }.write(packet);
+        let [high, low] = (self.picture | 0x8000).to_be_bytes();
+        let begins = if at == 0 { 0x90 } else { 0x80 };
+        packet.extend_from_slice(&[
+            begins,
+            0xF0,
+            high,
+            low,
+            self.tl0,
+            temporal << 6 | temporal << 5 | self.key_idx,
+            u8::from(!is_key),
+        ]);
+        packet.extend_from_slice(if is_key && at == 0 { &KEYFRAME_START } else { &[0; 9] });
+        packet.extend_from_slice(&stamp.to_be_bytes());
+        packet.resize(packet.len() + PICTURE_BYTES - PICTURE_STAMP_AT - 8, 0xAA);
+        self.sequence = self.sequence.wrapping_add(1);
     }
 }
 
@@ -204,5 +240,21 @@ mod tests {
         assert!(read.iter().all(|packet| packet.payload.len() == PICTURE_BYTES));
         assert_eq!(Vp8::read(read[0].payload).unwrap().temporal, Some(0));
         assert_eq!((read.len(), read[0].extension(RID_ID)), (usize::from(number), Some(&b"h"[..])));
+    }
+
+    #[test]
+    fn the_packets_of_a_picture_are_spread_and_all_there_before_the_next() {
+        let start = Instant::now();
+        let mut layer = Layer::new(None, 7, 2_000, start);
+        let (mut number, mut sent) = (0, Vec::new());
+        for ms in 0..500 {
+            layer.show(start + Duration::from_millis(ms), &mut number, 1, |packet| {
+                sent.push((ms, Packet::read(packet).unwrap().timestamp));
+            });
+        }
+        let at_once = |ms| sent.iter().filter(|(at, _)| *at == ms).count();
+        assert!((0..500).all(|ms| at_once(ms) <= 1), "{sent:?}");
+        assert!(sent.windows(2).all(|two| two[1].1.wrapping_sub(two[0].1) < 0x8000_0000), "{sent:?}");
+        assert!((105..=135).contains(&sent.len()), "{}", sent.len());
     }
 }

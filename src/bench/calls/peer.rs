@@ -31,8 +31,11 @@ pub const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaa";
 const READ_BYTES: usize = 64 << 10;
 /// What the kernel holds for one peer.
 const SOCKET_BYTES: usize = 4 << 20;
-/// How often a peer says what arrived, and asks for what did not.
+/// How often a peer asks for what did not arrive.
 const FEEDBACK_EVERY: Duration = Duration::from_millis(50);
+/// It says what arrived as soon as this did, so that saying it takes a twentieth of the rate, and in any case after so long: as libwebrtc does.
+const ARRIVALS_BYTES: usize = 20 * 68;
+const ARRIVALS_EVERY: Duration = Duration::from_millis(250);
 /// How often it shows that it is still there.
 const CONSENT_EVERY: Duration = Duration::from_secs(4);
 /// Nothing could be shown for so long: a keyframe is asked for, and asked for again.
@@ -170,6 +173,8 @@ struct Inner {
     layers: Vec<Layer>,
     number: u16,
     arrivals: Arrivals,
+    arrivals_told: Instant,
+    untold_bytes: usize,
     told: Instant,
     consented: Option<Instant>,
     requests: u64,
@@ -246,6 +251,8 @@ impl Peer {
                 layers: Vec::new(),
                 number: 0,
                 arrivals: Arrivals::default(),
+                arrivals_told: now,
+                untold_bytes: 0,
                 told: now,
                 consented: None,
                 requests: 0,
@@ -504,6 +511,7 @@ impl Inner {
         let Ok(packet) = Packet::read(&clear) else { return };
         if let Some(number) = packet.extension(TRANSPORT_ID).and_then(|value| value.first_chunk::<2>()) {
             self.arrivals.note(u16::from_be_bytes(*number), now);
+            self.untold_bytes += clear.len();
         }
         let Some((at, is_repeat)) = self.by_ssrc.get(&packet.ssrc).copied() else { return };
         let Some(view) = self.views.get_mut(at) else { return };
@@ -541,7 +549,10 @@ impl Inner {
     /// What is said of what arrived, and of each slot by itself, as browsers do: some servers take all of a packet to be of one slot.
     fn feedback(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
-        if let Some((count, mut base, arrivals)) = self.arrivals.take() {
+        let enough = self.untold_bytes >= ARRIVALS_BYTES
+            || now.saturating_duration_since(self.arrivals_told) >= ARRIVALS_EVERY;
+        if enough && let Some((count, mut base, arrivals)) = self.arrivals.take() {
+            (self.untold_bytes, self.arrivals_told) = (0, now);
             let mut compound = Vec::new();
             for part in arrivals.chunks(256) {
                 if part.iter().any(Option::is_some) {
