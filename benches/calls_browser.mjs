@@ -1,10 +1,10 @@
 // A call in the console, as browsers feel it: `benches/calls` runs this.
 //   node calls_browser.mjs host HTTP
-//     makes two people and a room, joins it as the one, says in one line of JSON who the other is and where to go, and stays until its
-//     input ends
+//     makes two people and a room, joins it as the one, says in one line of JSON who the other is and where to go, stays until its input
+//     ends, and says in another when no picture of the other was shown: pairs of times
 //   node calls_browser.mjs guest HTTP LOGIN ROOM JOINS MOVES LINK=ADDRESS=GATEWAY...
 //     joins JOINS times, and times each until a picture of the host is on the page; then takes away the link the call runs over MOVES times,
-//     each with another left, and times how long no picture was shown. The last line is one JSON object.
+//     each with another left, and times how long no picture was shown. The last line is one JSON object, with the times of taking.
 import { execFileSync } from "node:child_process";
 import { Browser } from "./browser.mjs";
 
@@ -37,9 +37,29 @@ async function hosts() {
   await browser.logs_in(http, ann, PASSWORD, `/calls/${room.id}`);
   await browser.presses("Join now");
   await browser.until("document.querySelector('.group-call[data-state=in]')");
+  await browser.run(`
+    window.dark = [];
+    let last = null;
+    const known = new WeakSet();
+    const look = () => {
+      const video = document.querySelector(".tile:not(.mine) video");
+      if (video && !known.has(video)) {
+        known.add(video);
+        const shown = (now) => {
+          const at = performance.timeOrigin + now;
+          if (last !== null && at - last > 250) window.dark.push([Math.round(last), Math.round(at)]);
+          last = Math.max(last ?? 0, at);
+          video.requestVideoFrameCallback(shown);
+        };
+        video.requestVideoFrameCallback(shown);
+      }
+      requestAnimationFrame(look);
+    };
+    look();`);
   console.log(JSON.stringify({ login: bob, room: room.id }));
   process.stdin.resume();
   await new Promise((done) => process.stdin.once("end", done));
+  console.log(JSON.stringify(await browser.run("return window.dark")));
 }
 
 async function visits(login, room, joins, moves, ...links) {
@@ -63,15 +83,18 @@ async function visits(login, room, joins, moves, ...links) {
     }
   }
   const dark_ms = [];
+  const taken = [];
   for (let nth = 0; nth < Number(moves); nth++) {
-    dark_ms.push(await moves_once(links.map((link) => link.split("="))));
+    const { taken_at, longest } = await moves_once(links.map((link) => link.split("=")));
+    taken.push(taken_at);
+    dark_ms.push(longest);
     console.error(`no picture for ${dark_ms.at(-1)} ms`);
   }
   const spread = (values) => {
     const sorted = [...values].sort((a, b) => a - b);
     return { times: sorted.length, p50: sorted[Math.floor((sorted.length - 1) / 2)], most: sorted.at(-1) };
   };
-  console.log(JSON.stringify({ joined_ms: spread(joined_ms), ...(dark_ms.length > 0 && { dark_ms: spread(dark_ms) }) }));
+  console.log(JSON.stringify({ joined_ms: spread(joined_ms), taken, ...(dark_ms.length > 0 && { dark_ms: spread(dark_ms) }) }));
 }
 
 /** From pressing the button to the first picture of somebody else, in milliseconds. */
@@ -96,7 +119,7 @@ async function joins_once(words) {
   return Math.round(await browser.run("return window.first_ms"));
 }
 
-/** How long no picture was shown around the moment the path of the call was taken away, in milliseconds. */
+/** When the path of the call was taken away, and how long no picture was shown around that, in milliseconds. */
 async function moves_once(links) {
   await browser.run(`
     window.shown = [];
@@ -140,5 +163,5 @@ async function moves_once(links) {
   execFileSync("ip", ["link", "set", name, "up"]);
   execFileSync("ip", ["route", "add", "default", "via", gateway, "metric", metric]);
   await pause(5_000);
-  return Math.round(longest);
+  return { taken_at, longest: Math.round(longest) };
 }

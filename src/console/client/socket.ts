@@ -70,8 +70,6 @@ const CONNECT_MS = 15_000;
 const MOVE_MS = 3_000;
 /** A pong that takes longer means that the path is dead: half-open connections are never closed by themselves. */
 const PONG_MS = 10_000;
-/** The same when there is a reason to think so. */
-const DOUBT_MS = 2_000;
 /** A connection that held this long was a good one: the next failure starts counting anew. */
 const STEADY_MS = 10_000;
 /** Typing hints and acknowledgements that wait for their turn; when full the oldest is forgotten, they are all soon said again. */
@@ -160,6 +158,15 @@ export class Socket {
     url.protocol = there.protocol.replace("http", "ws");
     url.host = there.host;
     this.#elsewhere = url.href === this.#parts.url ? null : url.href;
+    this.#again();
+  }
+
+  /** The network has changed, somebody knows: this connection is on the old one, and another is opened at once. */
+  redial(): void {
+    if (this.#state.name !== "idle" && this.#state.name !== "gone") this.#again();
+  }
+
+  #again(): void {
     this.#drop_link(1000);
     this.#outbox.disconnected();
     void this.#dial();
@@ -267,11 +274,11 @@ export class Socket {
   }
 
   #ping_later(link: Link, interval_ms: number): void {
-    this.#later(link, interval_ms, () => this.#ping(link, PONG_MS, interval_ms));
+    this.#later(link, interval_ms, () => this.#ping(link, interval_ms));
   }
 
-  #ping(link: Link, patience_ms: number, interval_ms: number | null): void {
-    const silent = this.#later(link, patience_ms, () => this.#lost(link, CLOSE.ping_timeout, "ping_timeout"));
+  #ping(link: Link, interval_ms: number | null): void {
+    const silent = this.#later(link, PONG_MS, () => this.#lost(link, CLOSE.ping_timeout, "ping_timeout"));
     this.#outbox
       .add("ping", {})
       .finally(() => {
@@ -318,14 +325,8 @@ export class Socket {
       // A node that asked for time gets it; an empty room does not.
       if (this.#state.code === null || this.#state.code < 4000) void this.#dial();
     } else if (this.#state.name === "online" && this.#link) {
-      this.#ping(this.#link, PONG_MS, null);
+      this.#ping(this.#link, null);
     }
-  }
-
-  /** The network has changed, somebody says: whether this connection is still one shows within two seconds, or another is opened. */
-  doubt(): void {
-    if (this.#state.name === "offline") this.#awake();
-    else if (this.#state.name === "online" && this.#link) this.#ping(this.#link, DOUBT_MS, null);
   }
 
   /** This connection is over. `code` null means that it was given up from here. */

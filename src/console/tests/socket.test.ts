@@ -265,20 +265,17 @@ test("silence is noticed: no pong, no connection", async () => {
   assert.notEqual(newest(), ws);
 });
 
-test("a connection that is doubted is asked at once, and given up after two seconds", async () => {
-  const { socket, timers, connect, sockets } = world();
+test("who knows that the network has changed has another connection at once", async () => {
+  const { socket, connect, sockets, newest } = world();
+  socket.redial();
+  assert.equal(sockets.length, 0, "nobody has begun");
   socket.start();
   const ws = await connect();
-  socket.doubt();
-  assert.equal(ws.count("ping"), 1);
-  ws.answers("ping", { type: "pong", at: "2026-01-01T00:00:00.000Z" });
-  await timers.pass(3_000);
-  assert.deepEqual([sockets.length, ws.closed_with], [1, undefined], "it was wrong to doubt it");
-  socket.doubt();
-  await timers.pass(2_000);
-  assert.ok(socket.state.name === "offline" && socket.state.reason === "ping_timeout");
-  await timers.pass(1_000);
-  assert.equal(sockets.length, 2);
+  socket.redial();
+  await settle();
+  assert.deepEqual([sockets.length, ws.closed_with], [2, 1000]);
+  newest().opens();
+  assert.equal(newest().count("connect"), 1);
 });
 
 test("a renewed token is told on the living connection", async () => {

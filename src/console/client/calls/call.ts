@@ -5,6 +5,7 @@ import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
 import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent, RoomStream } from "../wire";
 import { LAYERS, prefer, SCREEN_BPS_MAX, send_layers } from "./codecs";
+import { arrived, Networks } from "./networks";
 import { Gauge, type Quality } from "./quality";
 import type { CallOptions, CallState } from "./state";
 import { type Topic, type TopicOptions, Topics } from "./topics";
@@ -15,6 +16,9 @@ const AUDIO_SLOTS = 3;
 const VIDEO_SLOTS = 9;
 /** A path that is gone for so long will not come back by itself. */
 const PATIENCE_MS = 2_000;
+/** How often it is looked whether media comes over another network, and how long after it did no further time. */
+const LOOK_MS = 400;
+const SETTLE_MS = 5_000;
 /** Joining is tried again for about so long, while a room moves or the connection to the engine is away. */
 const TRIES_MAX = 40;
 const AGAIN_MS = 500;
@@ -31,6 +35,8 @@ export class Call {
   #session: string | null = null;
   #senders: Partial<Record<CallTrack["source"], RTCRtpTransceiver>> = {};
   #cancel_patience = () => {};
+  /** The network has changed: the next connection to the engine begins with other paths. */
+  #moves = false;
   #asked = "";
   #name: string | undefined;
   readonly #gauge = new Gauge();
@@ -342,7 +348,8 @@ export class Call {
     this.#session = this.#online_session();
     if (this.state.name === "waiting" || this.me === null || !pc) return this.#again();
     try {
-      const moves = pc.connectionState !== "connected";
+      const moves = this.#moves || pc.connectionState !== "connected";
+      this.#moves = false;
       if (moves) this.#set({ name: "reconnecting" });
       if (moves) await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
       const offer = moves ? { offer: pc.localDescription?.sdp ?? "" } : {};
@@ -380,18 +387,21 @@ export class Call {
     this.#changed();
   }
 
-  /**
-   * Media that takes another way says that the network has changed, which nobody tells the socket: it would hold on to the old one until its
-   * next ping. Where the browser does not say which way media takes, that is how it is.
-   */
+  /** Looks whether media comes over another network than ours goes over, while this connection is the call's. */
   #watch_networks(pc: RTCPeerConnection): void {
-    const ice = this.#senders.microphone?.sender.transport?.iceTransport;
-    let address: string | null = null;
-    ice?.addEventListener?.("selectedcandidatepairchange", () => {
-      const now = ice.getSelectedCandidatePair?.()?.local?.address ?? null;
-      if (this.#pc === pc && address !== null && now !== address) this.#socket.doubt();
-      address = now;
-    });
+    const networks = new Networks();
+    const look = async () => {
+      if (this.#pc !== pc || this.state.name === "ended") return;
+      const stats = pc.connectionState === "connected" ? await pc.getStats() : null;
+      const has_left = networks.has_left(stats && arrived(stats));
+      if (has_left && this.#pc === pc) {
+        // The socket is still on the network that is gone, and nobody tells it.
+        this.#moves = true;
+        this.#socket.redial();
+      }
+      this.#timers.after(has_left ? SETTLE_MS : LOOK_MS, () => void look());
+    };
+    this.#timers.after(LOOK_MS, () => void look());
   }
 
   /** The path to the engine is gone or there again. */
