@@ -148,7 +148,7 @@ async function moves_once(links) {
   // As where somebody leaves the range of a network: its address is gone too.
   execFileSync("ip", ["addr", "del", `${path}/24`, "dev", name]);
   execFileSync("ip", ["link", "set", name, "down"]);
-  // Twenty pictures in a second after the last standstill: it is over.
+  // Twenty pictures in a second and a half: it is over.
   const over = `(() => {
     const since = window.shown.filter((at) => at > ${taken_at + 250});
     return since.length > 20 && since.at(-1) - since.at(-20) < 1500;

@@ -316,14 +316,8 @@ async fn four_people_ask_to_come_in_and_see_each_other() {
 
 #[actix_rt::test]
 async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
-    let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
+    let (visit, room) = hosts(TestApp::start().await).await;
     let ann = &visit.browser;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
     let (bob, _) = comes(&visit.app, "bob").await;
     bob.open(&visit.app.at(&room)).await;
     bob.press("Join now").await;

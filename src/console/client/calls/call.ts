@@ -392,7 +392,8 @@ export class Call {
     const networks = new Networks();
     const look = async () => {
       if (this.#pc !== pc || this.state.name === "ended") return;
-      const stats = pc.connectionState === "connected" ? await pc.getStats() : null;
+      // A connection that is closed meanwhile has none.
+      const stats = pc.connectionState === "connected" ? await pc.getStats().catch(() => null) : null;
       const has_left = networks.has_left(stats && arrived(stats));
       if (has_left && this.#pc === pc) {
         // The socket is still on the network that is gone, and nobody tells it.
