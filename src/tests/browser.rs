@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
@@ -17,6 +17,16 @@ use crate::services::eventually;
 
 /// A page that is not there by then will not come; generous, because many tests share few cores.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Has a page keep the connections it makes in `window.connections`, for whoever wants to look into them.
+pub const KEEPS_CONNECTIONS: &str = "window.connections = [];
+    window.RTCPeerConnection = new Proxy(RTCPeerConnection, {
+        construct(made, wanted) {
+            const connection = new made(...wanted);
+            window.connections.push(connection);
+            return connection;
+        },
+    });";
 
 /// A browser window with a profile of its own.
 pub struct Browser {
@@ -83,7 +93,11 @@ impl Browser {
             .expect("chromedriver starts Chromium");
         let pid = client.capabilities().and_then(|given| given.get("goog:processID")).and_then(Value::as_i64);
         let browser_pid = pid.and_then(|pid| i32::try_from(pid).ok());
-        Browser { client, driver, browser_pid, _profile: profile }
+        let browser = Browser { client, driver, browser_pid, _profile: profile };
+        browser
+            .devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": KEEPS_CONNECTIONS }))
+            .await;
+        browser
     }
 
     /// Opens an address and waits until it is loaded.
@@ -192,6 +206,43 @@ impl Browser {
     /// What a script in the page returns.
     pub async fn run(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.expect("the script runs")
+    }
+
+    /// What the page's connections have sent and received of pictures and sound, for the message of a test that waits for more in vain.
+    pub async fn connections(&self) -> Value {
+        self.run(
+            "const kept = [
+                'type', 'kind', 'mid', 'rid', 'packetsReceived', 'packetsLost', 'packetsSent', 'framesReceived', 'framesDecoded',
+                'framesDropped', 'framesSent', 'framesEncoded', 'keyFramesDecoded', 'keyFramesEncoded', 'pliCount', 'nackCount',
+                'freezeCount', 'codecId', 'decoderImplementation', 'qualityLimitationReason', 'active', 'frameWidth', 'ssrc',
+            ];
+            const of = (one) => Object.fromEntries(kept.filter((name) => name in one).map((name) => [name, one[name]]));
+            const wanted = ({ type }) => type === 'inbound-rtp' || type === 'outbound-rtp';
+            return Promise.all((window.connections ?? []).map(async (connection) => ({
+                state: connection.connectionState,
+                streams: [...(await connection.getStats()).values()].filter(wanted).map(of),
+            })));",
+        )
+        .await
+    }
+
+    /// Waits for something that connections bring; if it does not come, what they have brought is told.
+    pub async fn receives<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut condition: impl AsyncFnMut() -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            if Instant::now() >= deadline {
+                panic!("{what} did not happen within {within:?}, over {:#}", self.connections().await);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// All tabs of this browser.

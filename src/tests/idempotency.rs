@@ -20,12 +20,35 @@ use crate::stage::Stage;
 struct Works {
     runs: AtomicUsize,
     begun: AtomicUsize,
+    /// Those that wait at the gate or work behind it.
+    running: AtomicUsize,
     gate: Semaphore,
+}
+
+/// One that runs, until it is done or goes with its node.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn of(count: &'a AtomicUsize) -> Running<'a> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Running(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Works {
     fn new() -> Arc<Works> {
-        Arc::new(Works { runs: AtomicUsize::new(0), begun: AtomicUsize::new(0), gate: Semaphore::new(0) })
+        Arc::new(Works {
+            runs: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+        })
     }
 
     fn runs(&self) -> usize {
@@ -34,6 +57,10 @@ impl Works {
 
     fn begun(&self) -> usize {
         self.begun.load(Ordering::SeqCst)
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
     }
 }
 
@@ -46,6 +73,7 @@ async fn order(works: Data<Works>, body: Json<Value>) -> impl Responder {
 
 /// Waits at the gate in the middle of its work.
 async fn slow(works: Data<Works>) -> impl Responder {
+    let _running = Running::of(&works.running);
     works.begun.fetch_add(1, Ordering::SeqCst);
     works.gate.acquire().await.expect("the gate stays").forget();
     let number = works.runs.fetch_add(1, Ordering::SeqCst) + 1;
@@ -250,6 +278,8 @@ async fn a_request_whose_node_dies_is_taken_over() {
     let body = json!({ "what": "tea" });
     hang_up(&doomed, &works, "/t/slow", "k1", &body).await;
     drop(doomed);
+    // Its door is closed; the threads behind it end in their own time.
+    eventually("what ran there is gone", async || (works.running() == 0).then_some(())).await;
     works.gate.add_permits(10);
     // It may still be running for all the other node knows.
     let early = post(&app, &other, "/t/slow", "k1", &body).await;

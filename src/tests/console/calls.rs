@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Visit;
 use crate::app::TestApp;
-use crate::browser::Browser;
+use crate::browser::{Browser, KEEPS_CONNECTIONS};
 use crate::firefox::Firefox;
 use crate::services::{self, eventually};
 
@@ -24,20 +24,12 @@ pub(super) struct Seen {
     loudness: f64,
 }
 
-/// Has a page keep the connections it makes, for whoever wants to look into them.
-pub(super) const KEEPS_CONNECTIONS: &str = "window.connections = [];
-    window.RTCPeerConnection = new Proxy(RTCPeerConnection, {
-        construct(made, wanted) {
-            const connection = new made(...wanted);
-            window.connections.push(connection);
-            return connection;
-        },
-    });";
-
 /// A browser with a call in it.
 pub(super) trait InCall {
     /// What is seen and heard of the other now.
     async fn seen(&self) -> Value;
+    /// What goes over its connections, for the message of a test that fails.
+    async fn told(&self) -> Value;
 }
 
 impl InCall for Browser {
@@ -63,6 +55,10 @@ impl InCall for Browser {
         )
         .await
     }
+
+    async fn told(&self) -> Value {
+        self.connections().await
+    }
 }
 
 /// Firefox analyses no sound where there is no sound card, and counts the pictures of a call under another name.
@@ -76,6 +72,10 @@ impl InCall for Firefox {
             });",
         )
         .await
+    }
+
+    async fn told(&self) -> Value {
+        self.run("return window.connections.map((connection) => connection.connectionState);").await
     }
 }
 
@@ -102,10 +102,10 @@ pub(super) async fn sees_and_hears(who: &str, browser: &impl InCall) -> Seen {
             return seen;
         }
         // What is missing says where to look.
-        assert!(
-            Instant::now() < deadline,
-            "{who} does not see and hear the other: {first:?} became {seen:?}"
-        );
+        if Instant::now() >= deadline {
+            let told = browser.told().await;
+            panic!("{who} does not see and hear the other: {first:?} became {seen:?}, over {told:#}");
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

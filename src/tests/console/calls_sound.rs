@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Visit;
-use super::calls::{KEEPS_CONNECTIONS, PATIENCE, comes, sees_and_hears, waits_for};
+use super::calls::{PATIENCE, comes, sees_and_hears, waits_for};
 use crate::app::TestApp;
 use crate::browser::Browser;
 use crate::chat_people::Person;
@@ -37,13 +37,11 @@ async fn browsers_say_everything_twice_and_who_cannot_read_that_hears_them_too()
     visit.signs_up("ann").await;
     ann.follow("Calls").await;
     ann.press("Start the call").await;
-    ann.run(KEEPS_CONNECTIONS).await;
     ann.press("Join now").await;
     waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
     let room = ann.path().await;
     let (bob, _) = comes(&visit.app, "bob").await;
     bob.open(&visit.app.at(&room)).await;
-    bob.run(KEEPS_CONNECTIONS).await;
     bob.press("Join now").await;
     waits_for("Bob is in", &bob, ".group-call[data-state=in]", true).await;
     sees_and_hears("Ann", ann).await;

@@ -257,10 +257,10 @@ async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is
     let encoder = publishes(&address);
     let plays_over = async |way: &str| {
         let css = format!(".stage[data-state=playing][data-over={way}]");
-        eventually(&format!("it plays over {way}"), PATIENCE, async || browser.has(&css).await.then_some(()))
-            .await;
+        let plays = async || browser.has(&css).await.then_some(());
+        browser.receives(&format!("it plays over {way}"), PATIENCE, plays).await;
         let latency = "return Number(document.querySelector('.stage').dataset.latency ?? 'NaN')";
-        eventually("the latency is told", PATIENCE, async || browser.run(latency).await.as_f64()).await
+        browser.receives("the latency is told", PATIENCE, async || browser.run(latency).await.as_f64()).await
     };
     let over_hls = plays_over("hls").await;
     browser.click("[aria-label='Lowest latency']").await;
@@ -270,10 +270,8 @@ async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is
     let moves = async || {
         let pictures = "return document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames";
         let before = browser.run(pictures).await.as_u64().expect("a number");
-        eventually("pictures are shown", PATIENCE, async || {
-            browser.run(pictures).await.as_u64().filter(|now| *now > before + 60)
-        })
-        .await;
+        let more = async || browser.run(pictures).await.as_u64().filter(|now| *now > before + 60);
+        browser.receives("pictures are shown", PATIENCE, more).await;
     };
     moves().await;
     assert_eq!(visit.app.metric("nova_whep_sessions").await, Some(1.0));
