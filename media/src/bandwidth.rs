@@ -218,18 +218,29 @@ impl Estimator {
     }
 
     /// What may be spent now: less than the estimate while a queue has to drain.
-    pub fn budget_bps(&self) -> Option<u64> {
+    pub fn budget_bps(&self, now: Instant) -> Option<u64> {
         let estimate = self.estimate_bps()?;
         if self.heard_at.is_none() {
             return Some(estimate);
         }
-        let too_much = (self.delay.queue_ms() - QUEUE_FREE_MS) / DRAIN_MS;
+        let too_much = (self.queue_left_ms(now) - QUEUE_FREE_MS) / DRAIN_MS;
         Some((estimate as f64 * (1.0 - too_much.clamp(0.0, 1.0))) as u64)
     }
 
     /// How long packets wait in the path, beyond the least they ever did.
     pub fn queue_ms(&self) -> f64 {
         self.delay.queue_ms()
+    }
+
+    /// How long the path has been at rest: nothing was sent, and nothing more was told of what was.
+    fn rest(&self, now: Instant) -> Duration {
+        let active = self.heard_at.max(self.last_sent_at);
+        active.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    /// What is left of the queue that was last told of: where nothing is sent it drains, and nobody tells.
+    fn queue_left_ms(&self, now: Instant) -> f64 {
+        (self.delay.queue_ms() - self.rest(now).as_secs_f64() * 1_000.0).max(0.0)
     }
 
     /// The share of packets that was lost lately.
@@ -251,7 +262,9 @@ impl Estimator {
             return 0;
         }
         if self.probe.is_none() {
-            let is_calm = self.usage == Usage::Normal && self.delay.queue_ms() < QUEUE_FREE_MS;
+            let is_at_rest = self.rest(now) > SILENCE;
+            let is_calm =
+                (self.usage == Usage::Normal || is_at_rest) && self.queue_left_ms(now) < QUEUE_FREE_MS;
             let is_limited = wanted_bps as f64 * 1.1 > self.estimate;
             if !is_calm || !is_limited || now < self.probe_next {
                 return 0;

@@ -472,6 +472,18 @@ impl Sfu {
         Ok(())
     }
 
+    /// A participant may have missed what was said to them: what is watched of theirs, and what of theirs to see is paused, is said again.
+    pub fn tell_again(&mut self, id: MemberId, out: &mut Out) {
+        let Ok(index) = self.index(id) else { return };
+        let Some(member) = self.members.get_mut(index) else { return };
+        for track in &mut member.tracks {
+            track.wanted = None;
+        }
+        let pictures = member.slots.iter().filter(|slot| slot.kind == Kind::Video);
+        let paused = pictures.filter_map(|slot| Some((slot.bound?.1, slot.paused_at.is_some())));
+        out.events.extend(paused.map(|(key, paused)| Event::Paused(id, key, paused)));
+    }
+
     /// A participant leaves.
     pub fn leave(&mut self, id: MemberId, now: Instant, out: &mut Out) {
         let Ok(index) = self.index(id) else { return };

@@ -130,7 +130,7 @@ metrics! {
     rtc_nacks: IntCounter = "nova_rtc_nacks_total" [] "Packets publishers were asked for again.";
     rtc_keyframes: IntCounter = "nova_rtc_keyframe_requests_total" [] "Keyframes publishers were asked for.";
     rtc_wishes: IntCounterVec = "nova_rtc_wishes_total" ["kind"] "What subscribers asked for: nack (packets again), pli (keyframes).";
-    rtc_probes: IntCounter = "nova_rtc_probes_total" [] "Packets that were sent once more to see what a path carries.";
+    rtc_probes: IntCounter = "nova_rtc_probes_total" [] "Packets that were sent once more, or with nothing in them, to see what a path carries.";
     rtc_forward_duration: Histogram = "nova_rtc_forward_duration_seconds" [] "From the kernel receiving a packet to its copy to a participant having been sent, each copy by itself.";
     rtc_estimate: Histogram = "nova_rtc_estimate_kbps" [] "What the path to each participant is believed to carry, looked at each second.";
     rtc_loss: Histogram = "nova_rtc_loss_percent" [] "Packets lost on the path to each participant lately, looked at each second.";

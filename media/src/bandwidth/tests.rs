@@ -43,7 +43,7 @@ impl Sender {
     fn plan(&mut self) -> u64 {
         let steps = LAYERS_BPS.iter().enumerate().map(|(layer, bps)| Step { layer, temporal: 0, bps: *bps });
         let wish = Wish { rank: Rank::Stage, steps: steps.collect(), now: self.step };
-        let budget_bps = self.estimator.budget_bps();
+        let budget_bps = self.estimator.budget_bps(self.now);
         let plan = allocate(&Snapshot { budget_bps, wishes: vec![wish] });
         self.step = plan.steps[0];
         plan.wanted_bps
@@ -166,9 +166,9 @@ fn a_receiver_that_says_nothing_more_is_believed_less_and_one_that_never_did_is_
     let at = |ms| start + Duration::from_millis(ms);
     let mut estimator = Estimator::new(start);
     estimator.send(1_000, at(0));
-    assert_eq!(estimator.budget_bps(), None);
+    assert_eq!(estimator.budget_bps(at(0)), None);
     estimator.hear_remb(700_000);
-    assert_eq!(estimator.budget_bps(), Some(700_000));
+    assert_eq!(estimator.budget_bps(at(0)), Some(700_000));
     estimator.hear(&Feedback { count: 0, base: 0, arrivals: vec![Some(4)] }, at(50));
     let before = estimator.estimate_bps().unwrap();
     assert!(before >= START_BPS);

@@ -137,6 +137,18 @@ impl Header<'_> {
         }
         out.resize(out.len() + words * 4 - bytes, 0);
     }
+
+    /// Writes a packet that has nothing in it but so many bytes of padding, at least one (RFC 3550 section 5.1).
+    pub fn write_padding(&self, bytes: u8, out: &mut Vec<u8>) {
+        let begin = out.len();
+        self.write(out);
+        if let Some(first) = out.get_mut(begin) {
+            *first |= 0x20;
+        }
+        let bytes = bytes.max(1);
+        out.resize(out.len() + usize::from(bytes) - 1, 0);
+        out.push(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +190,14 @@ mod tests {
         assert_eq!(Packet::read(&bytes), Err(Malformed));
         bytes[15] = 0;
         assert_eq!(Packet::read(&bytes), Err(Malformed));
+
+        let mut padded = vec![7];
+        let header =
+            Header { payload_type: 97, sequence: 5, extensions: &[(3, &[1, 2])], ..Header::default() };
+        header.write_padding(255, &mut padded);
+        assert_eq!(padded.len(), 1 + 12 + 8 + 255);
+        let packet = Packet::read(&padded[1..]).unwrap();
+        assert_eq!((packet.sequence, packet.extension(3), packet.payload), (5, Some(&[1, 2][..]), &[][..]));
     }
 
     #[test]

@@ -193,6 +193,11 @@ impl Rewriter {
         self.next_sequence
     }
 
+    /// The time of the last packet in order.
+    pub fn timestamp(&self) -> u32 {
+        self.last_timestamp
+    }
+
     /// Gives a packet its place in the stream; `None` when it comes too late to have one. A packet of another source than the one
     /// before begins where that ended: what a picture needs must have come before, so with a keyframe.
     pub fn forward(&mut self, incoming: Incoming, now: Instant) -> Option<Sent> {

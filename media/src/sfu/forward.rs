@@ -13,10 +13,13 @@ use crate::rtp::red::{self, Red};
 use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
 use crate::rtp::rtcp::SenderTime;
-use crate::sdp::{Direction, Extension, Section};
+use crate::sdp::{Direction, Extension, Kind, Section};
 
 /// A packet that is asked for again within this was asked for twice, not lost twice.
 const REPEAT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a packet of nothing is filled with, as many bytes as its last can count.
+const PADDING: u8 = u8::MAX;
 
 /// What a packet has beside its payload: IP, UDP, header, extension, seal.
 const HEADER_BYTES: usize = 68;
@@ -193,6 +196,39 @@ impl Sfu {
         let number = transport_cc.map(|id| (id, subscriber.estimator.send(bytes, now).to_be_bytes()));
         let original = Some(sent.sequence);
         write(&mut self.packet, &kept, sent.numbered(repeat), codec, ssrc, rtx, original, number);
+        out.transmits.push(subscriber.peer.write_rtp(&self.packet)?);
+        Some(bytes)
+    }
+
+    /// Sends a packet with nothing in it, to fill the path where there is nothing to repeat; its bytes. It is numbered among the repeats,
+    /// where it tells no picture from another; to a client that knows none among the pictures of a slot that shows none.
+    pub(super) fn send_padding(&mut self, to: u32, now: Instant, out: &mut Out) -> Option<usize> {
+        let subscriber = self.members.get_mut(to as usize)?;
+        let pictures = || subscriber.slots.iter().enumerate().filter(|(_, slot)| slot.kind == Kind::Video);
+        let (at, _) = pictures()
+            .find(|(_, slot)| slot.repeats().is_some())
+            .or_else(|| pictures().find(|(_, slot)| slot.rewriter.source().is_none()))?;
+        let slot = subscriber.slots.get_mut(at)?;
+        let (payload_type, ssrc, sequence, timestamp) = match slot.repeats() {
+            Some(rtx) => {
+                let sequence = slot.rtx_sequence;
+                slot.rtx_sequence = sequence.wrapping_add(1);
+                (rtx, slot.rtx_ssrc, sequence, slot.rewriter.timestamp())
+            }
+            None => {
+                let (_, payload_type, _) = *slot.formats.first()?;
+                let (sequence, timestamp) = slot.rewriter.pad();
+                (payload_type, slot.ssrc, sequence, timestamp)
+            }
+        };
+        // Without a number nobody tells whether it arrived.
+        let id = slot.transport_cc?;
+        let bytes = usize::from(PADDING) + HEADER_BYTES;
+        let number = subscriber.estimator.send(bytes, now).to_be_bytes();
+        let extensions: &[(u8, &[u8])] = &[(id, &number)];
+        self.packet.clear();
+        Header { marker: false, payload_type, sequence, timestamp, ssrc, extensions }
+            .write_padding(PADDING, &mut self.packet);
         out.transmits.push(subscriber.peer.write_rtp(&self.packet)?);
         Some(bytes)
     }

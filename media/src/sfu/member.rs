@@ -343,4 +343,9 @@ impl Slot {
         let format = self.formats.iter().find(|(known, ..)| *known == codec);
         format.map(|(_, payload_type, rtx)| (*payload_type, *rtx))
     }
+
+    /// The client's number for what is sent again, whatever it is.
+    pub(super) fn repeats(&self) -> Option<u8> {
+        self.formats.iter().find_map(|(_, _, rtx)| *rtx)
+    }
 }

@@ -17,7 +17,7 @@ const UNSEEN_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
 const OVERHEAD_PERCENT: u64 = 7;
 /// A slot that was paused comes back only after so long, or it would flutter.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Packets that are sent again at a time to see what a path carries.
+/// Packets that are sent again, and packets of nothing, at a time to see what a path carries.
 const PROBE_PACKETS_MAX: usize = 64;
 
 /// What a subscriber's slot could show.
@@ -79,7 +79,7 @@ impl Sfu {
             wishes.push(Wish { rank, now: shown.and_then(place), steps });
             choices.push(Choice { slot: at, publisher, key });
         }
-        let budget = member.estimator.budget_bps();
+        let budget = member.estimator.budget_bps(now);
         let budget_bps = budget.map(|budget| budget.saturating_sub(member.voices_bps()));
         (choices, Snapshot { budget_bps, wishes })
     }
@@ -131,24 +131,35 @@ impl Sfu {
         }
     }
 
-    /// Sends again what was just sent, as much as is due to see what the path carries.
+    /// Sends as much as is due to see what the path carries: what was just sent once more, since that may be of use, and packets of nothing
+    /// where nothing was. Who is sent no picture at all because the path seemed too narrow would never see one again without them.
     fn probe(&mut self, to: u32, bytes: usize, now: Instant, out: &mut Out) {
         let Some(member) = self.members.get(to as usize) else { return };
         // On the slot that was sent most lately and knows retransmissions: a receiver drops what it has already.
         let fits = |slot: &&Slot| {
             slot.kind == Kind::Video && slot.bound.is_some() && slot.rewriter.source().is_some()
         };
-        let Some(slot) = member.slots.iter().filter(fits).max_by_key(|slot| slot.bytes) else { return };
-        let ssrc = slot.ssrc;
-        let newest = slot.rewriter.next_sequence();
+        let busiest = member.slots.iter().filter(fits).max_by_key(|slot| slot.bytes);
+        let busiest = busiest.map(|slot| (slot.ssrc, slot.rewriter.next_sequence()));
+        let repeats = busiest.into_iter().flat_map(|(ssrc, newest)| {
+            (1..=PROBE_PACKETS_MAX as u16).map(move |back| (ssrc, newest.wrapping_sub(back)))
+        });
         let mut left = bytes;
-        for back in 1..=PROBE_PACKETS_MAX as u16 {
+        for (ssrc, sequence) in repeats {
             if left == 0 {
                 return;
             }
-            let sent = self.send_again(to, ssrc, newest.wrapping_sub(back), None, now, out);
+            let sent = self.send_again(to, ssrc, sequence, None, now, out);
             self.counts.probes += u64::from(sent.is_some());
             left = left.saturating_sub(sent.unwrap_or(0).min(PACKET_BYTES_MAX));
+        }
+        for _ in 0..PROBE_PACKETS_MAX {
+            if left == 0 {
+                return;
+            }
+            let Some(sent) = self.send_padding(to, now, out) else { return };
+            self.counts.probes += 1;
+            left = left.saturating_sub(sent);
         }
     }
 }

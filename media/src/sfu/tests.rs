@@ -318,13 +318,17 @@ fn who_leaves_and_what_is_muted_is_forwarded_no_more() {
     assert!(call.sfu.by_address.is_empty());
 }
 
+/// An offer of somebody with room for another face.
+fn two_faces() -> String {
+    let slot = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=setup:actpass\r\na=mid:4\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n";
+    format!("{}{slot}", sdp::tests::OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"))
+}
+
 #[test]
 fn what_a_path_does_not_carry_is_paused_and_said() {
     let mut call = Call::new();
     let (ann, cat) = (call.join(), call.join());
-    let slot = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=setup:actpass\r\na=mid:4\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n";
-    let two = format!("{}{slot}", sdp::tests::OFFER.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4"));
-    let bo = call.join_with(&two);
+    let bo = call.join_with(&two_faces());
     let id = call.people[bo].id;
     for (who, key) in [(ann, 1), (cat, 2)] {
         call.publish(who, key, "1", Source::Camera);
