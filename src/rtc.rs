@@ -158,6 +158,11 @@ impl Media {
         self.tell(member, Order::LetTalk { member, number, may_speak }).await;
     }
 
+    /// Somebody is back who may have missed what was said to them.
+    pub async fn tell_again(&self, member: MemberId) {
+        self.tell(member, Order::TellAgain { member }).await;
+    }
+
     /// Somebody leaves.
     pub async fn leave(&self, member: MemberId) {
         self.tell(member, Order::Leave { member }).await;

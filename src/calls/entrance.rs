@@ -226,6 +226,8 @@ impl Calls {
             let answer = self.0.media.offer(member, offer).await.map_err(of_media)?;
             told.insert("answer".to_owned(), answer.into());
         }
+        // What was said while nobody heard it is not said by the state of the room.
+        self.0.media.tell_again(member).await;
         told.insert("ice_servers".to_owned(), self.0.ice_servers(device.user()));
         Ok(Some(Answer::Other(told)))
     }

@@ -75,6 +75,9 @@ pub(super) enum Order {
         number: u32,
         may_speak: bool,
     },
+    TellAgain {
+        member: MemberId,
+    },
     Leave {
         member: MemberId,
     },
@@ -319,6 +322,7 @@ impl Shard {
             Order::LetTalk { member, number, may_speak } => {
                 let _ = self.sfu.let_talk(member, number, may_speak);
             }
+            Order::TellAgain { member } => self.sfu.tell_again(member, &mut self.out),
             Order::Leave { member } => {
                 self.attending.left(member);
                 self.leave(member);

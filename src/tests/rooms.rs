@@ -192,8 +192,13 @@ async fn who_loses_the_connection_comes_back_to_the_same_place() {
     let mut bos = Device::returns(&app, &bo.session.token()).await.0;
     let ann_is = anns.is_in(&room, "Ann").await;
     let bo_is = bos.is_in(&room, "Bo").await;
-    let tracks = json!({ "tracks": [{ "mid": "0", "source": "microphone" }] });
-    assert_eq!(bos.does("publish", tracks).await["type"], "room.published");
+    let tracks = [json!({ "mid": "0", "source": "microphone" }), json!({ "mid": "1", "source": "camera" })];
+    let published = bos.does("publish", json!({ "tracks": tracks })).await;
+    assert_eq!(published["type"], "room.published", "{published}");
+    let camera = published["tracks"][1]["track"].clone();
+    let unwatched = (camera, Value::Null);
+    let layers = bos.sees("layers").await;
+    assert_eq!((layers["track"].clone(), layers["highest"].clone()), unwatched);
     bos.leaves().await;
     let mut bos = Device::returns(&app, &bo.session.token()).await.0;
     let resumed = bos.does("join", json!({ "room": room, "resume": bo_is })).await;
@@ -202,7 +207,9 @@ async fn who_loses_the_connection_comes_back_to_the_same_place() {
         (&json!("room.joined"), &json!(bo_is)),
         "{resumed}"
     );
-    assert_eq!(resumed["tracks"].as_array().map(Vec::len), Some(1), "what he publishes goes on");
+    assert_eq!(resumed["tracks"].as_array().map(Vec::len), Some(2), "what he publishes goes on");
+    let layers = bos.sees("layers").await;
+    assert_eq!((layers["track"].clone(), layers["highest"].clone()), unwatched, "he may have missed it");
     assert_eq!(resumed.get("answer"), None);
     // Over another network too: the offer is answered for the same place.
     let offered = bos.does("join", json!({ "room": room, "resume": bo_is, "offer": OFFER })).await;

@@ -326,7 +326,7 @@ pub(super) fn pushes() -> Vec<Message> {
         ),
         event(
             "room.event.layers",
-            "The highest layer of one's own track that anybody watches; none above need be made.",
+            "The highest layer of one's own track that anybody watches; none above need be made. Said once more to whoever resumes.",
             &[track(), ("highest", json!({ "type": ["integer", "null"], "minimum": 0, "maximum": 3 }))],
         ),
         event(

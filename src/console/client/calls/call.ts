@@ -4,7 +4,8 @@ import { Refused } from "../problem";
 import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
 import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent, RoomStream } from "../wire";
-import { LAYERS, prefer, SCREEN_BPS_MAX, send_layers } from "./codecs";
+import { LAYERS, prefer, SCREEN_BPS_MAX } from "./codecs";
+import { Layers } from "./layers";
 import { arrived, Networks } from "./networks";
 import { Gauge, type Quality } from "./quality";
 import type { CallOptions, CallState } from "./state";
@@ -34,6 +35,9 @@ export class Call {
   #pc: RTCPeerConnection | null = null;
   #session: string | null = null;
   #senders: Partial<Record<CallTrack["source"], RTCRtpTransceiver>> = {};
+  #layers: Layers | null = null;
+  /** The highest layer somebody watches of each of my tracks; said as soon as it is published, so perhaps before I know of it. */
+  readonly #watched = new Map<number, number | null>();
   #cancel_patience = () => {};
   /** The network has changed: the next connection to the engine begins with other paths. */
   #moves = false;
@@ -252,6 +256,7 @@ export class Call {
     this.#pc?.close();
     this.#pc = pc;
     this.#asked = "";
+    this.#watched.clear();
     this.trouble = null;
     const [voice] = this.local?.getAudioTracks() ?? [];
     const [face] = this.local?.getVideoTracks() ?? [];
@@ -260,6 +265,7 @@ export class Call {
       camera: pc.addTransceiver(face ?? "video", { direction: "sendonly", sendEncodings: LAYERS.map((layer) => ({ ...layer })) }),
       screen: pc.addTransceiver(this.screen ?? "video", { direction: "sendonly", sendEncodings: [{ maxBitrate: SCREEN_BPS_MAX }] }),
     };
+    this.#layers = this.#senders.camera ? new Layers(this.#senders.camera.sender, this.#timers) : null;
     for (let slot = 0; slot < AUDIO_SLOTS; slot++) pc.addTransceiver("audio", { direction: "recvonly" });
     for (let slot = 0; slot < VIDEO_SLOTS; slot++) pc.addTransceiver("video", { direction: "recvonly" });
     for (const one of pc.getTransceivers()) prefer(one);
@@ -384,7 +390,15 @@ export class Call {
     if (tracks.length === 0) return;
     const published = await this.#socket.ask("room.publish", { tracks });
     for (const track of published.tracks) this.tracks.set(track.track, track);
+    this.#make_layers();
     this.#changed();
+  }
+
+  /** Layers nobody watches are not made. */
+  #make_layers(): void {
+    const camera = this.mine("camera");
+    const highest = camera && this.#watched.get(camera.track);
+    if (highest !== undefined) void this.#layers?.send(highest);
   }
 
   /** Looks whether media comes over another network than ours goes over, while this connection is the call's. */
@@ -466,7 +480,8 @@ export class Call {
         this.trouble = event.reason;
         break;
       case "layers":
-        void this.#send_layers(event.track, event.highest);
+        this.#watched.set(event.track, event.highest);
+        this.#make_layers();
         break;
       case "hand": {
         const person = this.participants.get(event.participant);
@@ -506,12 +521,6 @@ export class Call {
         return;
     }
     this.#changed();
-  }
-
-  /** Layers nobody watches are not made. */
-  async #send_layers(track: number, highest: number | null): Promise<void> {
-    if (this.mine("camera")?.track !== track) return;
-    await send_layers(this.#senders.camera?.sender, highest);
   }
 
   #end(reason: string): void {

@@ -33,12 +33,3 @@ export function prefer(transceiver: RTCRtpTransceiver): void {
   const ordered = [...wanted.filter(is_red), ...wanted.filter((codec) => !is_red(codec))];
   if (ordered.length > 0) transceiver.setCodecPreferences?.(ordered);
 }
-
-/** Makes the layers up to the highest that is watched, and no others. */
-export async function send_layers(sender: RTCRtpSender | undefined, highest: number | null): Promise<void> {
-  const parameters = sender?.getParameters();
-  if (!sender || !parameters?.encodings.length) return;
-  parameters.encodings.forEach((encoding, at) => (encoding.active = highest !== null && at <= highest));
-  // A sender that has stopped meanwhile has no layers either.
-  await sender.setParameters(parameters).catch(() => {});
-}
