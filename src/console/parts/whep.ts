@@ -12,6 +12,11 @@ const CONNECT_MS = 10_000;
 const LOST_MS = 2_000;
 /** Where no picture comes for so long it is asked anew: a broadcast of another kind may have begun, or the publisher be away. */
 const STILL_MS = 5_000;
+/**
+ * Where nobody publishes for so long, nobody will: a broadcast is announced a moment before its first picture, and a publisher whose network
+ * failed has half a minute to come back.
+ */
+const ABSENT_MS = 60_000;
 /** Attempts in a row before it is given up, and the pause between two that the engine asked for none. */
 const TRIES_MAX = 3;
 const PAUSE_MS = 1_000;
@@ -43,6 +48,8 @@ export class WhepPlayback implements Playing {
   #over = false;
   #stalls = 0;
   #tries = 0;
+  /** Since when nobody publishes, as far as was asked. */
+  #absent_since: number | null = null;
   #hushed = false;
   #latency_s: number | null = null;
   /** Seconds and pictures in the jitter buffer, as last measured. */
@@ -131,6 +138,7 @@ export class WhepPlayback implements Playing {
       const address = session === null ? null : new URL(session, answer.url).href;
       if (this.#pc !== pc) return void leave(address);
       if (!answer.ok) return this.#answered(answer, text);
+      this.#absent_since = null;
       this.#session = address;
       await pc.setRemoteDescription({ type: "answer", sdp: text });
     } catch {
@@ -146,9 +154,13 @@ export class WhepPlayback implements Playing {
   #answered(answer: Response, text: string): void {
     if (answer.status === 404) return this.#gone();
     const words = detail_of(text) ?? `The engine answered ${answer.status}.`;
-    if (answer.status !== 409 && answer.status !== 503) return this.#refuse(words);
-    if (answer.status === 409 && this.#tries >= TRIES_MAX - 1) return this.#gone();
-    this.#again(Number(answer.headers.get("retry-after") ?? "1") * 1_000, words);
+    const wait_ms = Number(answer.headers.get("retry-after") ?? "1") * 1_000;
+    if (answer.status === 503) return this.#again(wait_ms, words);
+    if (answer.status !== 409) return this.#refuse(words);
+    const now = performance.now();
+    this.#absent_since ??= now;
+    if (now - this.#absent_since > ABSENT_MS) return this.#gone();
+    this.#open_after(wait_ms);
   }
 
   #connection(pc: RTCPeerConnection): void {
@@ -163,9 +175,13 @@ export class WhepPlayback implements Playing {
   }
 
   #again(wait_ms: number, words: string): void {
-    this.#close();
     this.#tries += 1;
     if (this.#tries >= TRIES_MAX) return this.#refuse(words);
+    this.#open_after(wait_ms);
+  }
+
+  #open_after(wait_ms: number): void {
+    this.#close();
     this.#become(this.#begun ? "waiting" : "loading");
     this.#after(wait_ms, () => void this.#open());
   }

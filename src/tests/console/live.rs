@@ -301,6 +301,17 @@ async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is
     plays_over("webrtc").await;
     encoder.stop().await;
     browser.sees(".curtain", "The broadcast has ended").await;
+    // The next is announced a while before it can be watched: whoever comes too early waits for it.
+    browser
+        .run(
+            "const ask = window.fetch;
+            window.early = 0;
+            window.fetch = (address, how) => {
+                if (how?.method !== 'POST' || !String(address).includes('/whep/') || ++window.early > 4) return ask(address, how);
+                return Promise.resolve(new Response('{}', { status: 409, headers: { 'retry-after': '1' } }));
+            };",
+        )
+        .await;
     let reordered = made("b-frames", "320x180", 30, &["-bf", "2"]);
     let reordered = reordered.to_str().expect("a path in UTF-8");
     let encoder = Encoder::start(&["-re", "-stream_loop", "-1", "-i", reordered, "-c", "copy"], &address);
@@ -310,6 +321,7 @@ async fn a_viewer_turns_to_the_lowest_latency_and_back_and_hears_why_where_it_is
     })
     .await;
     assert!(refused.contains("B-frames"), "{refused}");
+    assert!(browser.run("return window.early").await.as_u64() > Some(4));
     plays_over("hls").await;
     browser.picture("watch-lowest-refused-narrow").await;
     browser.click(".refused button").await;

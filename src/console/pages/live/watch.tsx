@@ -59,7 +59,9 @@ function Theatre({ stream }: { stream: Stream }) {
     }
   }, [broadcast]);
 
-  const over = view?.state === "ended" || view?.state === "absent";
+  // Who watches over WebRTC is not told the end, only that nothing comes.
+  const starves = stream.state === "ended" && (view?.state === "waiting" || view?.state === "loading");
+  const over = view?.state === "ended" || view?.state === "absent" || starves;
   const shown = playing !== null && !over;
   return (
     <div class="page theatre">
