@@ -1,24 +1,26 @@
 /** Whether media comes over another network than the browser sends over, from what the browser counts. */
 
-/** What is counted of a connection at one moment: packets of all streams, and those over the path the browser has chosen. */
+/** What is counted of a connection at one moment: packets over the path the browser has chosen, and over all others. */
 export interface Arrived {
-  streams: number;
   /** Names the chosen path. */
   path: string;
   over_path: number;
+  elsewhere: number;
 }
 
 /** The numbers of a connection; null while there is no chosen path. */
 export function arrived(stats: RTCStatsReport): Arrived | null {
-  let streams = 0;
   let path: string | null = null;
-  stats.forEach((one: { type: string; packetsReceived?: number; selectedCandidatePairId?: string }) => {
-    if (one.type === "inbound-rtp") streams += one.packetsReceived ?? 0;
+  // Media alone is counted here, not the requests that keep paths open.
+  const counted = new Map<string, number>();
+  stats.forEach((one: { id: string; type: string; packetsReceived?: number; selectedCandidatePairId?: string }) => {
     if (one.type === "transport") path = one.selectedCandidatePairId ?? null;
+    if (one.type === "candidate-pair") counted.set(one.id, one.packetsReceived ?? 0);
   });
   if (path === null) return null;
-  const chosen = stats.get(path) as { packetsReceived?: number } | undefined;
-  return { streams, path, over_path: chosen?.packetsReceived ?? 0 };
+  const over_path = counted.get(path) ?? 0;
+  const all = [...counted.values()].reduce((sum, packets) => sum + packets, 0);
+  return { path, over_path, elsewhere: all - over_path };
 }
 
 /** So many packets come over another path before that is believed: one or two may be late. */
@@ -31,11 +33,11 @@ const PACKETS_MIN = 5;
 export class Networks {
   #before: Arrived | null = null;
 
-  /** Whether since the last time media came, and nothing of it over the chosen path. */
+  /** Whether since the last time media came over other paths, and nothing over the chosen one. */
   has_left(now: Arrived | null): boolean {
     const before = this.#before;
     this.#before = now;
     if (!before || !now || before.path !== now.path) return false;
-    return now.streams - before.streams >= PACKETS_MIN && now.over_path === before.over_path;
+    return now.elsewhere - before.elsewhere >= PACKETS_MIN && now.over_path === before.over_path;
   }
 }
