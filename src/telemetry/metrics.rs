@@ -1,8 +1,11 @@
 //! Every metric the engine has: one list of names, kinds, labels and meanings.
 //!
-//! A metric is a field of [`Metrics`]; it is registered when the struct is made, so a name that is not in this
+//! A metric is a field of [`Families`]; it is registered when the struct is made, so a name that is not in this
 //! list cannot appear at `/metrics`; what every process has
 //! (`process_resident_memory_bytes`, `process_cpu_seconds_total` …) comes from the client library. Labels have few values, known in advance: never ids, never addresses.
+
+use std::ops::Deref;
+use std::sync::Arc;
 
 use nova_actors::observer::Observer;
 use prometheus::core::Collector;
@@ -59,11 +62,24 @@ build! {
 
 macro_rules! metrics {
     ($($field:ident: $kind:ty = $name:literal [$($label:literal)*] $help:literal;)*) => {
-        /// The engine's metrics. Cheap to clone.
+        /// The engine's metrics, each a field of [`Families`]. Cheap to clone: one count of references for all of them, because
+        /// every request and every connection holds a clone.
         #[derive(Debug, Clone)]
-        pub struct Metrics {
+        pub struct Metrics(Arc<Families>);
+
+        /// What is counted and measured.
+        #[derive(Debug)]
+        pub struct Families {
             registry: Registry,
             $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $kind,)*
+        }
+
+        impl Deref for Metrics {
+            type Target = Families;
+
+            fn deref(&self) -> &Families {
+                &self.0
+            }
         }
 
         /// The names of all metrics, in the order of the list.
@@ -74,7 +90,7 @@ macro_rules! metrics {
             pub fn new() -> Metrics {
                 let registry = Registry::new();
                 $(let $field = register::<$kind>(&registry, $name, $help, &[$($label),*]);)*
-                Metrics { registry, $($field),* }
+                Metrics(Arc::new(Families { registry, $($field),* }))
             }
         }
     };
