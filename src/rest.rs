@@ -100,7 +100,12 @@ macro_rules! routes {
     };
 }
 
+// A path is tried on one after the other, and thousands of viewers ask several times a second: theirs come first.
 routes! {
+    "/live/{stream_id}/{broadcast}/{rendition}.m3u8": get playback::playlist;
+    "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::pieces::piece;
+    "/live/{stream_id}/index.m3u8": get playback::index;
+    "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
     "/livez": get health::livez;
     "/readyz": get health::readyz;
     "/api/v1/health": get health::health;
@@ -163,10 +168,6 @@ routes! {
     "/v1/streams/{stream_id}/chat/moderators": get stream_chat::moderators;
     "/v1/streams/{stream_id}/chat/moderators/{user}": put stream_chat::appoint, delete stream_chat::dismiss;
     "/v1/streams/{stream_id}/chat/timeouts/{user}": put stream_chat::time_out, delete stream_chat::let_write;
-    "/live/{stream_id}/index.m3u8": get playback::index;
-    "/live/{stream_id}/thumbnail.jpg": get playback::thumbnail;
-    "/live/{stream_id}/{broadcast}/{rendition}.m3u8": get playback::playlist;
-    "/live/{stream_id}/{broadcast}/{epoch}/{file}": get playback::pieces::piece;
     "/whep/{stream_id}": post whep::watch;
     "/whep/{stream_id}/{session}": patch whep::change, delete whep::end;
     "/whip/{stream_id}": post whip::publish;
