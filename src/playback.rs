@@ -26,6 +26,8 @@ pub mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::RequestHead;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use nova_actors::id::StreamId;
@@ -53,6 +55,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Whether this path is one of the viewers' door: it has limits of its own, and is open to the pages of every origin.
 pub fn is_path(path: &str) -> bool {
     path.starts_with("/live/") || path.starts_with("/recordings/") || relay::door::is_path(path)
+}
+
+/// Leaves of a playlist request's headers what is still read of them, in as little room as that needs.
+///
+/// A request waits for seconds, thousands of them at once, and actix-http gives each a table for 28 headers: 7 KiB.
+pub fn keep_what_is_read(head: &mut RequestHead) {
+    static READ: [HeaderName; 2] = [header::ACCEPT_ENCODING, header::USER_AGENT];
+    let is_playlist = head.uri.path().starts_with("/live/") && head.uri.path().ends_with(".m3u8");
+    if !is_playlist || !matches!(head.method, Method::GET | Method::HEAD) {
+        return;
+    }
+    let all = std::mem::take(&mut head.headers);
+    for name in &READ {
+        for value in all.get_all(name) {
+            head.headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// Lets the pages of every origin play what is answered here; whoever may have the address may play it.
@@ -171,7 +190,8 @@ pub(crate) async fn playlist(
     source.audience().heard(live.viewer(context.client(), agent), Instant::now());
     let views = match &source {
         Source::Here(broadcast) => broadcast.views_of(rendition).ok_or_else(not_live)?,
-        Source::There(relay) => engine.relays.views_of(relay, rendition).await?,
+        // In a box, as it is seldom taken: whoever waits here waits in thousands, and each with room for all this.
+        Source::There(relay) => Box::pin(engine.relays.views_of(relay, rendition)).await?,
     };
     let view = listed(live, &source, views, &directives).await?;
 
@@ -205,7 +225,8 @@ async fn find(engine: &Engine, stream: &str, name: Option<&str>) -> Result<Sourc
     // One that is over lingers here while the next may be on the air elsewhere already.
     let source = match here.filter(|here| name.is_some_and(|name| name == here.name()) || !here.has_ended()) {
         Some(here) => Source::Here(here),
-        None => match (engine.relays.find(stream).await, engine.live.broadcasts.of(stream)) {
+        // In a box, as it is seldom taken.
+        None => match (Box::pin(engine.relays.find(stream)).await, engine.live.broadcasts.of(stream)) {
             (Ok(relay), _) => Source::There(relay),
             (Err(_), Some(here)) => Source::Here(here),
             (Err(error), None) => return Err(error),
@@ -364,6 +385,33 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_playlist_request_waits_with_the_headers_that_are_read() {
+        let kept = |method: Method, path: &'static str| {
+            let request = actix_web::test::TestRequest::with_uri(path).method(method);
+            let mut request = request
+                .append_header(("host", "nova.example"))
+                .append_header(("accept-encoding", "br"))
+                .append_header(("accept-encoding", "gzip"))
+                .append_header(("user-agent", "a player"))
+                .append_header(("cookie", "of nobody"))
+                .to_srv_request();
+            keep_what_is_read(request.head_mut());
+            assert!(takes_gzip(request.headers()), "{path}");
+            (request.headers().len(), request.headers().capacity() < 4)
+        };
+        for path in ["/live/stream_1/abc/source.m3u8?_HLS_msn=3", "/live/stream_1/index.m3u8"] {
+            assert_eq!(kept(Method::GET, path), (3, true), "{path}");
+        }
+        for (method, path) in [
+            (Method::POST, "/live/stream_1/abc/source.m3u8"),
+            (Method::GET, "/live/stream_1/abc/1/1.m4s"),
+            (Method::GET, "/v1/streams"),
+        ] {
+            assert_eq!(kept(method, path).0, 5, "{path}");
+        }
+    }
 
     #[test]
     fn gzip_is_sent_to_those_who_take_it() {

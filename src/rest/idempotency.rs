@@ -135,6 +135,15 @@ pub async fn around<B: MessageBody + 'static>(
     if request.match_pattern().is_none() {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     }
+    // In a box: this future has a place in every connection, whatever is asked there, and what follows is rare and large.
+    Box::pin(once(request, next)).await
+}
+
+/// Runs a request with a key, or finds out what became of it before.
+async fn once<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let (request, payload) = request.into_parts();
     let prepared = prepare(&request, payload).await;
     let (attempt, body) = match prepared {

@@ -150,7 +150,7 @@ fn missing() -> ApiError {
 
 /// The outermost middleware: `App::new().wrap(from_fn(manner::around))`.
 pub async fn around<B>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error>
 where
@@ -165,6 +165,7 @@ where
 
     let outcome = match admit(&manner, &context, &request) {
         Ok(None) => {
+            playback::keep_what_is_read(request.head_mut());
             AssertUnwindSafe(async { idempotency::around(request, next).await })
                 .catch_unwind()
                 .instrument(span.clone())
