@@ -65,11 +65,9 @@ struct Asker {
     buffer: BytesMut,
 }
 
-/// An answer, and when its first byte was there.
 struct Answer {
     status: u16,
     body: BytesMut,
-    began: Instant,
 }
 
 impl Asker {
@@ -90,14 +88,12 @@ impl Asker {
     }
 
     async fn answer(&mut self) -> Answer {
-        let mut began = None;
         let head = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break self.buffer.split_to(end + 4);
             }
             let read = self.socket.read_buf(&mut self.buffer).await.expect("an answer");
             assert!(read > 0, "the engine hung up");
-            began.get_or_insert_with(Instant::now);
         };
         let head = std::str::from_utf8(&head).unwrap().to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -109,7 +105,7 @@ impl Asker {
             let read = self.socket.read_buf(&mut self.buffer).await.expect("an answer");
             assert!(read > 0, "the engine hung up");
         }
-        Answer { status, body: self.buffer.split_to(length), began: began.unwrap_or_else(Instant::now) }
+        Answer { status, body: self.buffer.split_to(length) }
     }
 
     /// The path of the media playlist, once there is something to play.
@@ -166,11 +162,15 @@ fn parked(host: &str, stream: &str, connections: usize, rounds: usize, pid: usiz
     let most_kib = shares.iter().flatten().map(|woken| woken.resident_kib).max().unwrap();
     let by_round: Vec<f64> = spreads_ms.iter().map(|spread| spread.round()).collect();
     spreads_ms.sort_by(f64::total_cmp);
+    let answers = (share * THREADS * rounds) as f64;
+    let us_each = |of: fn(&Woken) -> f64| shares[0].iter().map(of).sum::<f64>() * 1e6 / answers;
     json!({
         "connections": share * THREADS,
         "spread_ms": by_round,
         "spread_ms_median": spreads_ms[spreads_ms.len() / 2].round(),
         "kib_each": most_kib.saturating_sub(before_kib) as f64 / (share * THREADS) as f64,
+        "engine_us_each": us_each(|woken| woken.engine_s),
+        "load_us_each": us_each(|woken| woken.load_s),
     })
 }
 
@@ -183,6 +183,9 @@ struct Woken {
     latest: Instant,
     /// Of the engine, while all waited.
     resident_kib: u64,
+    /// CPU time of the engine and of all threads here, from when all waited to when all had an answer.
+    engine_s: f64,
+    load_s: f64,
 }
 
 async fn park(
@@ -193,6 +196,7 @@ async fn park(
     pid: usize,
     together: &Barrier,
 ) -> Vec<Woken> {
+    let own_pid = std::process::id() as usize;
     let mut control = Asker::connect(host).await;
     let playlist = control.playlist(stream).await;
     let mut askers = Vec::with_capacity(connections);
@@ -216,14 +220,14 @@ async fn park(
             waiting.spawn_local(async move {
                 asker.send(&path, "accept-encoding: gzip\r\n").await;
                 let sent = Instant::now();
-                let answer = asker.answer().await;
-                assert_eq!(answer.status, 200);
-                (asker, sent, answer.began)
+                // Only that it came: what is read here while others wait is taken from the engine, which has the same cores.
+                asker.socket.peek(&mut [0]).await.expect("an answer");
+                (asker, sent, Instant::now())
             });
         }
         let looked = tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(1_200)).await;
-            resident_kib(pid)
+            (resident_kib(pid), cpu_s(pid), cpu_s(own_pid))
         });
         let (mut sent, mut began) = (Vec::with_capacity(connections), Vec::with_capacity(connections));
         while let Some(done) = waiting.join_next().await {
@@ -232,11 +236,19 @@ async fn park(
             began.push(began_at);
             askers.push(asker);
         }
+        together.wait();
+        let (engine_s, load_s) = (cpu_s(pid), cpu_s(own_pid));
+        let (resident_kib, engine_before_s, load_before_s) = looked.await.unwrap();
+        for asker in &mut askers {
+            assert_eq!(asker.answer().await.status, 200);
+        }
         seen.push(Woken {
             sent: *sent.iter().max().unwrap(),
             first: *began.iter().min().unwrap(),
             latest: *began.iter().max().unwrap(),
-            resident_kib: looked.await.unwrap(),
+            resident_kib,
+            engine_s: engine_s - engine_before_s,
+            load_s: load_s - load_before_s,
         });
     }
     seen
