@@ -579,6 +579,11 @@ impl Sfu {
             self.count_unknown();
             return None;
         };
+        // Nothing can be sent there, and a kernel that refuses to is taken for one that takes no packets together, from then on.
+        if from.port() == 0 {
+            self.count_unknown();
+            return None;
+        }
         let id = MemberId::of_token(binding.to_ufrag);
         if let Some(id) = id.filter(|id| id.shard != self.place.shard)
             && self.place.marks.are_on(binding.to_ufrag)

@@ -40,6 +40,11 @@ fn offer_of(text: &str, fingerprint: Fingerprint) -> Offer {
     offer
 }
 
+fn credentials_of(answer: &str) -> Credentials {
+    let line = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    Credentials { ufrag: line("a=ice-ufrag:"), password: line("a=ice-pwd:") }
+}
+
 impl Call {
     fn new() -> Call {
         let now = crate::rtp::beginning();
@@ -56,8 +61,7 @@ impl Call {
         let at = self.people.len();
         let client = Client::new(&format!("192.0.2.9:{}", 5_000 + at), self.sfu.identity.fingerprint());
         let (id, answer) = self.sfu.join(ROOM, &offer_of(offer, client.fingerprint()), self.now).unwrap();
-        let line = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
-        let server = Credentials { ufrag: line("a=ice-ufrag:"), password: line("a=ice-pwd:") };
+        let server = credentials_of(&answer);
         let binding = client.binding(&server, &server.password);
         self.people.push(Person { client, id, rtp: Vec::new(), rtcp: Vec::new() });
         self.send(at, &binding);
@@ -446,6 +450,22 @@ fn no_datagram_ends_in_a_panic_or_is_believed() {
     call.pass(1_100);
     call.voice(ann, 1, 30);
     assert_eq!(call.sfu.counts().packets_in, 1, "and who was there still is");
+}
+
+#[test]
+fn nobody_is_believed_to_be_at_port_0() {
+    let mut call = Call::new();
+    let client = Client::new("192.0.2.9:5000", call.sfu.identity.fingerprint());
+    let (_, answer) =
+        call.sfu.join(ROOM, &offer_of(sdp::tests::OFFER, client.fingerprint()), call.now).unwrap();
+    let server = credentials_of(&answer);
+    let binding = client.binding(&server, &server.password);
+    for (port, answers) in [(0, 0), (5_000, 1)] {
+        let mut out = Out::default();
+        call.sfu.input(&binding, SocketAddr::from(([192, 0, 2, 9], port)), call.now, &mut out);
+        assert_eq!((out.transmits.len(), call.sfu.by_address.len()), (answers, answers));
+    }
+    assert_eq!(call.sfu.counts().unknown, 1);
 }
 
 #[test]
