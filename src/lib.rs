@@ -137,7 +137,7 @@
 //! | `prometheus` | metrics |
 //! | `rskafka` | the wire to Kafka, for the bridge of the event log: pure Rust with seven small crates below it, kept by InfluxData, where `rdkafka` builds the C library with cmake |
 //! | `prost` | the bytes of events, as `proto/` describes them |
-//! | `rustix` | signals, locks, priorities and limits of the operating system without unsafe code |
+//! | `rustix` | signals, locks, priorities, limits and datagrams sent many at a time, without unsafe code |
 //! | `socket2` | how much the kernel holds for a socket that takes nothing |
 //! | `mimalloc` | an allocator that packs many small, short-lived buffers |
 //! | `rand` | the order of things in `nova torture`, from a seed |

@@ -4,8 +4,8 @@
 //! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another that all shards share.
 //!
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
-//! is one call to the kernel for each subscriber instead of thirty. What came first does not wait for all that was read with it: it is
-//! sent when there is enough to be sent, and another sender's turn.
+//! is one call to the kernel for each subscriber instead of thirty. What goes to many addresses goes many at a time too. What came first
+//! does not wait for all that was read with it: it is sent when there is enough to be sent, and another sender's turn.
 //!
 //! A room is on one shard, so one call is never more than one core; different calls use different ones. What the kernel gave to another
 //! shard's socket is handed over. So a shard that does not keep up loses, beside what is its own, its share of what comes in for others;
@@ -16,7 +16,8 @@
 //! | [`sockets`] | one port for all, and nobody else's |
 //! | `placement` | on which shard a room is |
 //! | `demux` | which shard a datagram is for |
-//! | `shard` | the thread: what comes, what it is told, what is sent |
+//! | `shard` | the thread: what comes, what it is told |
+//! | `egress` | what waits to be sent, in how many calls to the kernel |
 //! | `sojourn` | how long a packet is kept |
 //! | `counting` | what is told of it in metrics, and what it sheds |
 //! | [`streams`] | what live streams ask of it |
@@ -24,6 +25,7 @@
 
 mod counting;
 mod demux;
+mod egress;
 mod fault;
 mod placement;
 mod shard;

@@ -61,14 +61,14 @@ impl Shard {
 
     /// Adds what was counted.
     pub(super) fn count(&mut self) {
-        self.kept_for.flush();
+        let unsent = self.egress.count();
         let (now, before) = (self.sfu.counts(), self.counting.sfu);
         let metrics = &self.metrics;
         let packets = |direction, count| metrics.rtc_packets.with_label_values(&[direction]).inc_by(count);
         packets("in", now.packets_in - before.packets_in);
         packets("out", now.packets_out - before.packets_out);
         packets("again", now.repeated - before.repeated);
-        packets("unsent", std::mem::take(&mut self.unsent));
+        packets("unsent", unsent);
         let bytes = |direction, count| metrics.rtc_bytes.with_label_values(&[direction]).inc_by(count);
         bytes("in", now.bytes_in - before.bytes_in);
         bytes("out", now.bytes_out - before.bytes_out);

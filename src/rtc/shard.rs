@@ -10,22 +10,20 @@ use std::time::{Duration, Instant};
 use nova_media::sdp::Offer;
 use nova_media::sfu::stress::Shedding;
 use nova_media::sfu::{Event, MemberId, Out, POLL, Sfu, SfuError, Source, TrackKey, Want};
-use prometheus::local::LocalHistogram;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counting::Counting;
 use super::demux::{Demux, Handed, Parcel, SILENT_FOR};
+use super::egress::Egress;
 use super::placement::Seat;
-use super::sojourn::{self, Clocks, Outgoing};
+use super::sojourn::{Clocks, Outgoing};
 use super::{fault, streams};
 use crate::telemetry::Metrics;
 
 /// Bytes of one read: as many datagrams as the kernel joins.
 const READ_BYTES: usize = 64 << 10;
-/// Bytes of one send with segmentation offload.
-const SEND_BYTES_MAX: usize = 60_000;
 /// Datagrams that wait to be sent, when it is another sender's turn: more would keep the first of them waiting, and packets of one
 /// sender's picture are sent together in any case.
 const WAITING_MAX: usize = 32;
@@ -94,14 +92,10 @@ pub(super) struct Shard {
     events: mpsc::Sender<Event>,
     pub(super) metrics: Metrics,
     out: Out,
-    waiting: Vec<Outgoing>,
-    burst: Vec<u8>,
-    /// How long packets were kept; added to the metrics when everything is.
-    pub(super) kept_for: LocalHistogram,
+    pub(super) egress: Egress,
     attending: streams::Attending,
     seats: HashMap<MemberId, Seat>,
     pub(super) counting: Counting,
-    pub(super) unsent: u64,
     /// Time that was worked, since it was counted last.
     pub(super) busy: Duration,
     pub(super) shedding: Shedding,
@@ -119,7 +113,7 @@ impl Shard {
         overloaded: Arc<AtomicBool>,
     ) -> Shard {
         let counting = Counting::new(&sfu, &demux);
-        let kept_for = metrics.rtc_forward_duration.local();
+        let egress = Egress::new(metrics.rtc_forward_duration.local());
         Shard {
             sfu,
             socket,
@@ -128,13 +122,10 @@ impl Shard {
             events,
             metrics,
             out: Out::default(),
-            waiting: Vec::new(),
-            burst: Vec::new(),
-            kept_for,
+            egress,
             attending: streams::Attending::default(),
             seats: HashMap::new(),
             counting,
-            unsent: 0,
             busy: Duration::ZERO,
             shedding: Shedding::new(Instant::now()),
             overloaded,
@@ -286,7 +277,7 @@ impl Shard {
 
     /// It is the next sender's turn: what waits is sent, if it is much.
     fn give_way(&mut self, sender: &mut Option<SocketAddr>, next: SocketAddr) {
-        if sender.replace(next).is_some_and(|before| before != next) && self.waiting.len() >= WAITING_MAX {
+        if sender.replace(next).is_some_and(|before| before != next) && self.egress.len() >= WAITING_MAX {
             self.send_waiting();
         }
     }
@@ -294,7 +285,7 @@ impl Shard {
     /// What came of something is to be sent next.
     fn line_up(&mut self, came: Option<Instant>) {
         let transmits = self.out.transmits.drain(..);
-        self.waiting.extend(transmits.map(|transmit| Outgoing { transmit, came }));
+        self.egress.line_up(transmits.map(|transmit| Outgoing { transmit, came }));
     }
 
     fn carry_out(&mut self, order: Order) {
@@ -340,31 +331,8 @@ impl Shard {
         self.seats.remove(&member);
     }
 
-    /// Sends what waits. The order of packets to one address stays; between addresses it does not matter.
     fn send_waiting(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        if waiting.len() > 1 {
-            waiting.sort_by_key(|one| one.transmit.to);
-        }
-        let segments_max = self.state.max_gso_segments();
-        let mut rest = waiting.as_slice();
-        while let Some(Outgoing { transmit: first, .. }) = rest.first() {
-            let is_to = |one: &Outgoing| one.transmit.to == first.to;
-            let len = |one: &Outgoing| one.transmit.bytes.len();
-            let most = segments_max.min(SEND_BYTES_MAX / first.bytes.len().max(1)).max(1);
-            let alike = |one: &&Outgoing| is_to(one) && len(one) == first.bytes.len();
-            let mut together = rest.iter().take(most).take_while(alike).count().max(1);
-            // The last may be shorter.
-            let ends = |last: &Outgoing| is_to(last) && len(last) < first.bytes.len();
-            if together < most && rest.get(together).is_some_and(ends) {
-                together += 1;
-            }
-            let (now, later) = rest.split_at(together);
-            self.send(now);
-            rest = later;
-        }
-        waiting.clear();
-        self.waiting = waiting;
+        self.egress.send(&self.socket, &self.state);
     }
 
     /// Sends and tells what is to be sent and told.
@@ -388,30 +356,6 @@ impl Shard {
         self.out.events = events;
         for address in self.out.forgotten.drain(..) {
             self.demux.forget(address);
-        }
-    }
-
-    fn send(&mut self, together: &[Outgoing]) {
-        let Some(Outgoing { transmit: first, .. }) = together.first() else { return };
-        let several = together.len() > 1;
-        if several {
-            self.burst.clear();
-            for one in together {
-                self.burst.extend_from_slice(&one.transmit.bytes);
-            }
-        }
-        let transmit = quinn_udp::Transmit {
-            destination: first.to,
-            ecn: None,
-            contents: if several { &self.burst } else { &first.bytes },
-            segment_size: several.then_some(first.bytes.len()),
-            src_ip: None,
-        };
-        let send = || self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
-        // A full socket drops: what matters is asked for again, and what is late is worth nothing.
-        match self.socket.try_io(Interest::WRITABLE, send) {
-            Ok(()) => sojourn::note_sent(&self.kept_for, together),
-            Err(_) => self.unsent += together.len() as u64,
         }
     }
 }
