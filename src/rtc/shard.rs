@@ -199,14 +199,22 @@ impl Shard {
 
     fn read(&mut self, buffers: &mut [u8], now: Instant) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let read = {
+        let mut read = 0;
+        {
             let mut slices: Vec<IoSliceMut<'_>> =
                 buffers.chunks_mut(READ_BYTES).map(IoSliceMut::new).collect();
-            let recv = || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas);
-            self.socket.try_io(Interest::READABLE, recv)
-        };
-        // Nothing there, or an address that cannot be reached any more: its participant's consent runs out.
-        let Ok(read) = read else { return };
+            let recv = || {
+                read = self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)?;
+                // Less than there is room for is all there was; whatever comes now wakes anew. Without this the kernel is asked once more,
+                // only to hear that, each time something has come.
+                if read < BATCH_SIZE { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
+            };
+            // Not to be read is also an address that cannot be reached any more: its participant's consent runs out.
+            let _: io::Result<()> = self.socket.try_io(Interest::READABLE, recv);
+        }
+        if read == 0 {
+            return;
+        }
         let clocks = Clocks::look(now);
         // What is handed over has waited since the first of all this came, at most.
         let came = metas.first().map_or(now, |first| clocks.came(first));
