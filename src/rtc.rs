@@ -58,6 +58,10 @@ const EVENTS_MAX: usize = 16_384;
 /// Bytes the kernel holds for us in each direction: a hundred milliseconds of a busy shard.
 const SOCKET_BYTES: usize = 8 << 20;
 
+/// How much sooner than others the threads of the shards run, as setpriority(2) counts it: whatever else the node and the machine do can
+/// wait longer than what somebody says.
+const NICENESS: i32 = -10;
+
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RtcError {
@@ -216,6 +220,10 @@ impl Handle {
         let is_overloaded = Arc::new(AtomicBool::new(false));
         let overloaded = is_overloaded.clone();
         std::thread::Builder::new().name(format!("nova-media-{}", demux.shard())).spawn(move || {
+            if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
+            {
+                tracing::debug!(%error, "a media shard runs no sooner than anything else");
+            }
             runtime.block_on(async move {
                 match tokio::net::UdpSocket::from_std(socket) {
                     Ok(socket) => {

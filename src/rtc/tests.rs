@@ -301,3 +301,29 @@ async fn stalled() {
         all.iter().flat_map(|(_, peer)| peer.seen()).map(|seen| seen.broken + seen.backwards).sum();
     assert_eq!(broken, 0);
 }
+
+#[tokio::test]
+async fn threads_of_media_run_sooner_where_that_is_allowed() {
+    use rustix::process::{Pid, getpriority_process, setpriority_process};
+
+    let _stage = Stage::new(1);
+    let niceness_of_one_who_asks = std::thread::spawn(|| {
+        let thread = Some(rustix::thread::gettid());
+        let _: rustix::io::Result<()> = setpriority_process(thread, NICENESS);
+        getpriority_process(thread).unwrap()
+    });
+    let expected = niceness_of_one_who_asks.join().unwrap();
+    let nicenesses = || -> Vec<i32> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        // A thread that has ended meanwhile has no name.
+        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        let media = tasks.filter(|task| name(task).is_some_and(|name| name.starts_with("nova-media-")));
+        let ids = media.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?));
+        ids.filter_map(|id| getpriority_process(Some(id)).ok()).collect()
+    };
+    until(|| {
+        let nicenesses = nicenesses();
+        !nicenesses.is_empty() && nicenesses.iter().all(|niceness| *niceness == expected)
+    })
+    .await;
+}
