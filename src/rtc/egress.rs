@@ -2,7 +2,7 @@
 //!
 //! Packets of one size to one address go as one, which the kernel or the network card takes apart (segmentation offload). Of what is left,
 //! a voice to each of many addresses, many go with one call (sendmmsg(2)). On loopback that takes a tenth off what the kernel needs for
-//! one; most of the rest is its own way to the receiver, which nothing here makes shorter (benches/README.md).
+//! one; nearly half of the rest is its own way to the receiver, which nothing here makes shorter (benches/README.md).
 
 use std::io::{self, IoSlice};
 
