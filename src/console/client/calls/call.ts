@@ -25,6 +25,11 @@ const TRIES_MAX = 40;
 const AGAIN_MS = 500;
 /** Refusals that pass by themselves. */
 const PASSING = new Set(["disconnected", "no_answer", "unavailable", "overloaded", "rate_limited", "draining"]);
+
+function passes(error: unknown): error is Refused {
+  return error instanceof Refused && PASSING.has(error.code);
+}
+
 export class Call {
   readonly room: string;
   readonly #socket: Socket;
@@ -223,7 +228,14 @@ export class Call {
     const asked = JSON.stringify(want);
     if (asked === this.#asked || this.state.name !== "in") return;
     this.#asked = asked;
-    await this.#socket.ask("room.view", { want });
+    try {
+      await this.#socket.ask("room.view", { want });
+    } catch (error) {
+      // It was not heard: whoever shows the call is told that something has changed, and says it again.
+      if (this.#asked === asked) this.#asked = "";
+      if (passes(error)) this.#timers.after(error.retry_after_ms ?? AGAIN_MS, () => this.#changed());
+      throw error;
+    }
   }
 
   /** What arrives of a track, while it is in a slot. */
@@ -286,11 +298,7 @@ export class Call {
       await pc.setLocalDescription(offer);
       await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
       this.#watch_networks(pc);
-      const sources: CallTrack["source"][] = [];
-      if (voice) sources.push("microphone");
-      if (face) sources.push("camera");
-      if (this.screen) sources.push("screen");
-      await this.#publish(sources);
+      await this.#publish_all();
       this.#set({ name: "in" });
     } catch (error) {
       if (this.#pc !== pc) return;
@@ -311,7 +319,7 @@ export class Call {
         this.#socket.move(answer.url);
       } catch (error) {
         if (!wanted()) return null;
-        if (!(error instanceof Refused) || !PASSING.has(error.code) || tried >= TRIES_MAX) throw error;
+        if (!passes(error) || tried >= TRIES_MAX) throw error;
         await pause(this.#timers, error.retry_after_ms ?? AGAIN_MS);
       }
     }
@@ -363,9 +371,23 @@ export class Call {
       if (joined?.type !== "room.joined" || this.#pc !== pc) return;
       this.#take(joined);
       if (joined.answer !== undefined) await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
+      await this.#publish_all();
+      this.#agree();
       this.#set({ name: "in" });
     } catch {
       if (this.#pc === pc) await this.#again();
+    }
+  }
+
+  /** What was said of my devices while nobody heard it, in either direction. */
+  #agree(): void {
+    for (const source of ["microphone", "camera"] as const) {
+      const track = this.mine(source);
+      const device = this.#senders[source]?.sender.track;
+      if (!track || !device || track.muted === !device.enabled) continue;
+      // The host may have silenced me; nobody but me has made me heard or seen.
+      if (track.muted) device.enabled = false;
+      else void this.mute(source, true).catch(() => {});
     }
   }
 
@@ -374,10 +396,21 @@ export class Call {
     await this.#connect().catch(() => {});
   }
 
+  /** Publishes what I have and is not published, if I may. */
   async #publish_all(): Promise<void> {
+    if (this.me !== null && this.participants.get(this.me)?.role === "listener") return;
     const has = { microphone: this.local?.getAudioTracks().length, camera: this.local?.getVideoTracks().length, screen: this.screen ? 1 : 0 };
-    const sources = (["microphone", "camera", "screen"] as const).filter((source) => has[source] && !this.mine(source));
-    await this.#publish(sources);
+    for (let tried = 0; ; tried++) {
+      const sources = (["microphone", "camera", "screen"] as const).filter((source) => has[source] && !this.mine(source));
+      try {
+        return await this.#publish(sources);
+      } catch (error) {
+        if (!passes(error) || tried >= TRIES_MAX) throw error;
+        // Whoever comes back over another connection publishes what is missing.
+        if (error.code === "disconnected" || error.code === "no_answer") return;
+        await pause(this.#timers, error.retry_after_ms ?? AGAIN_MS);
+      }
+    }
   }
 
   async #publish(sources: CallTrack["source"][]): Promise<void> {
