@@ -16,9 +16,15 @@ function device(kind: "audio" | "video"): MediaStreamTrack {
 }
 
 class FakeConnection {
+  static newest: FakeConnection;
   connectionState = "new";
+  onconnectionstatechange = () => {};
   localDescription = { sdp: "offer" };
   readonly all: { mid: string; direction: string; sender: { track: MediaStreamTrack | null }; receiver: { track: { kind: string } } }[] = [];
+
+  constructor() {
+    FakeConnection.newest = this;
+  }
 
   addTransceiver(what: MediaStreamTrack | string, { direction }: { direction: string }): unknown {
     const track = typeof what === "string" ? null : what;
@@ -195,4 +201,29 @@ test("who was muted, or muted themselves, while away is so for both sides when b
   await settle();
   assert.equal(local.getAudioTracks()[0]?.enabled, false, "the host silenced me");
   assert.deepEqual(socket.asked.at(-1), ["room.mute", { track: 11, muted: true }]);
+});
+
+test("a path that is gone is sought anew, also when the engine is busy just then", async () => {
+  let refusals = 1;
+  const { call, socket, timers, local } = world((type, fields) => {
+    if (type === "room.join") return joined();
+    if (type === "room.publish") return published(fields);
+    if (type === "room.offer") return refusals-- > 0 ? new Refused("overloaded", "busy", 1_000) : { type: "room.answer", answer: "answer" };
+    return { type: "ok" };
+  });
+  await call.join(local);
+  const becomes = (state: string) => {
+    FakeConnection.newest.connectionState = state;
+    FakeConnection.newest.onconnectionstatechange();
+  };
+  becomes("disconnected");
+  await timers.pass(1_900);
+  assert.deepEqual([call.state.name, socket.count("room.offer")], ["in", 0], "it may come back by itself");
+  becomes("failed");
+  await timers.pass(0);
+  assert.deepEqual([call.state.name, socket.count("room.offer")], ["reconnecting", 1]);
+  await timers.pass(1_000);
+  assert.equal(socket.count("room.offer"), 2);
+  becomes("connected");
+  assert.equal(call.state.name, "in");
 });

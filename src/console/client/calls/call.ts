@@ -3,11 +3,12 @@
 import { Refused } from "../problem";
 import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
-import type { CallGuest, CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent, RoomStream } from "../wire";
+import type { CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent } from "../wire";
 import { LAYERS, prefer, SCREEN_BPS_MAX } from "./codecs";
 import { Layers } from "./layers";
 import { arrived, Networks } from "./networks";
 import { Gauge, type Quality } from "./quality";
+import { RoomState } from "./room";
 import type { CallOptions, CallState } from "./state";
 import { type Topic, type TopicOptions, Topics } from "./topics";
 
@@ -30,7 +31,7 @@ function passes(error: unknown): error is Refused {
   return error instanceof Refused && PASSING.has(error.code);
 }
 
-export class Call {
+export class Call extends RoomState {
   readonly room: string;
   readonly #socket: Socket;
   readonly #timers: Timers;
@@ -51,32 +52,13 @@ export class Call {
   readonly #gauge = new Gauge();
   readonly #topics = new Topics();
   state: CallState = { name: "idle" };
-  /** This participant's number. */
-  me: number | null = null;
-  title: string | null = null;
-  conversation: string | null = null;
-  locked = false;
-  lobby = false;
-  /** Who waits to be let in; hosts know. */
-  waiting: CallGuest[] = [];
   local: MediaStream | null = null;
   screen: MediaStreamTrack | null = null;
-  participants = new Map<number, CallParticipant>();
-  tracks = new Map<number, CallTrack>();
-  /** Which track is in which slot, by the slot's mid. */
-  slots = new Map<string, number | null>();
-  /** Tracks that are not sent to this device because its network does not carry them. */
-  paused = new Set<number>();
-  /** Who speaks, the loudest first. */
-  speakers: number[] = [];
-  /** What the call is shown as, to people who are not in it. */
-  streaming: RoomStream | null = null;
-  /** Why it is not any more. */
-  stream_ended: string | null = null;
   /** Why what was said on topics does not get through, if it does not. */
   trouble: Extract<RoomEvent, { event: "data" }>["reason"] | null = null;
 
   constructor(socket: Socket, timers: Timers, room: string, options: CallOptions) {
+    super();
     this.#socket = socket;
     this.#timers = timers;
     this.room = room;
@@ -111,11 +93,6 @@ export class Call {
     this.#end("left");
     // Whoever cannot be told finds out by the lease.
     await told?.catch(() => {});
-  }
-
-  /** My track of a source, if it is published. */
-  mine(source: CallTrack["source"]): CallTrack | undefined {
-    return [...this.tracks.values()].find((track) => track.participant === this.me && track.source === source);
   }
 
   /** Withholds my microphone or camera, or shows it again. */
@@ -269,6 +246,7 @@ export class Call {
     this.#pc = pc;
     this.#asked = "";
     this.#watched.clear();
+    this.paused.clear();
     this.trouble = null;
     const [voice] = this.local?.getAudioTracks() ?? [];
     const [face] = this.local?.getVideoTracks() ?? [];
@@ -343,16 +321,7 @@ export class Call {
   }
 
   #take(joined: CallJoined): void {
-    this.me = joined.participant;
-    this.title = joined.title;
-    this.conversation = joined.conversation;
-    this.locked = joined.locked;
-    this.lobby = joined.lobby;
-    this.streaming = joined.streaming;
-    this.waiting = joined.waiting;
-    this.participants = new Map(joined.participants.map((one) => [one.participant, one]));
-    this.tracks = new Map(joined.tracks.map((one) => [one.track, one]));
-    this.slots = new Map(joined.slots.map((one) => [one.mid, one.track]));
+    this.take(joined);
     this.#session = this.#online_session();
   }
 
@@ -458,8 +427,7 @@ export class Call {
     this.#cancel_patience();
     if (pc.connectionState === "connected" && this.state.name === "reconnecting") this.#set({ name: "in" });
     if (pc.connectionState !== "disconnected" && pc.connectionState !== "failed") return;
-    const timer = setTimeout(() => void this.#restart(pc), pc.connectionState === "failed" ? 0 : PATIENCE_MS);
-    this.#cancel_patience = () => clearTimeout(timer);
+    this.#cancel_patience = this.#timers.after(pc.connectionState === "failed" ? 0 : PATIENCE_MS, () => void this.#restart(pc));
   }
 
   /** Another network: the same call over new paths. */
@@ -470,43 +438,18 @@ export class Call {
       await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
       const { answer } = await this.#socket.ask("room.offer", { offer: pc.localDescription?.sdp ?? "" });
       if (this.#pc === pc) await pc.setRemoteDescription({ type: "answer", sdp: answer });
-    } catch {
-      // The socket is away too; it joins anew when it is back.
+    } catch (error) {
+      // Where the socket is away too it joins anew when it is back.
+      if (passes(error) && error.code !== "disconnected") this.#timers.after(error.retry_after_ms ?? AGAIN_MS, () => void this.#restart(pc));
     }
   }
 
   #heard(event: RoomEvent): void {
+    this.hear(event);
     switch (event.event) {
-      case "joined":
-        this.participants.set(event.participant.participant, event.participant);
-        break;
-      case "left":
-        this.participants.delete(event.participant);
-        for (const [id, track] of this.tracks) if (track.participant === event.participant) this.tracks.delete(id);
-        break;
-      case "published":
-        this.tracks.set(event.track.track, event.track);
-        break;
-      case "unpublished":
-        this.tracks.delete(event.track);
-        break;
-      case "muted": {
-        const track = this.tracks.get(event.track);
-        if (track) this.tracks.set(track.track, { ...track, muted: event.muted });
+      case "muted":
         // The host has silenced me: nothing leaves my device either.
-        if (track?.participant === this.me && event.muted && track.source === "microphone")
-          for (const one of this.local?.getAudioTracks() ?? []) one.enabled = false;
-        break;
-      }
-      case "slots":
-        for (const { mid, track } of event.slots) this.slots.set(mid, track);
-        break;
-      case "speakers":
-        this.speakers = event.participants;
-        break;
-      case "paused":
-        if (event.paused) this.paused.add(event.track);
-        else this.paused.delete(event.track);
+        if (event.muted && this.mine("microphone")?.track === event.track) for (const one of this.local?.getAudioTracks() ?? []) one.enabled = false;
         break;
       case "data":
         if (event.ended) this.#topics.end();
@@ -516,33 +459,12 @@ export class Call {
         this.#watched.set(event.track, event.highest);
         this.#make_layers();
         break;
-      case "hand": {
-        const person = this.participants.get(event.participant);
-        if (person) this.participants.set(person.participant, { ...person, hand: event.up });
-        break;
-      }
-      case "role": {
-        const person = this.participants.get(event.participant);
-        if (person) this.participants.set(person.participant, { ...person, role: event.role });
+      case "role":
         // What was taken back when I was made a listener is shown again.
         if (event.participant === this.me && event.role !== "listener") {
           if (this.trouble === "role_too_low") this.trouble = null;
           void this.#publish_all().catch(() => {});
         }
-        break;
-      }
-      case "locked":
-        this.locked = event.locked;
-        break;
-      case "lobby":
-        this.lobby = event.on;
-        break;
-      case "waiting":
-        this.waiting = event.waiting;
-        break;
-      case "streaming":
-        this.streaming = event.streaming;
-        this.stream_ended = event.reason ?? null;
         break;
       case "admitted":
         if (this.state.name === "waiting") void this.#again();
