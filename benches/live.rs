@@ -3,6 +3,7 @@
 //! ```text
 //! live parked  HOST:PORT STREAM CONNECTIONS ROUNDS PID    requests that wait for the next segment and are woken together
 //! live viewers HOST:PORT STREAM VIEWERS SECONDS PID       players at the low-latency edge: each waits for each part, then takes it
+//! live floor   CONNECTIONS ROUNDS BYTES                    what waking them costs at least on this machine
 //! live segment HOST:PORT STREAM                           the address of a whole segment that will stay for a while
 //! ```
 //!
@@ -16,6 +17,9 @@
     clippy::disallowed_methods,
     reason = "a measure that cannot be made ends, and it lasts as long as it lasts"
 )]
+
+#[path = "floor.rs"]
+mod floor;
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -40,6 +44,13 @@ fn main() {
         }
         ["viewers", host, stream, count, seconds, pid] => {
             viewers(host, stream, number(count), number(seconds), number(pid))
+        }
+        ["floor", connections, rounds, bytes] => {
+            floor::floor(number(connections), number(rounds), number(bytes))
+        }
+        // What `floor` starts for itself.
+        ["waits", address, connections, rounds, bytes] => {
+            return floor::waits(address, number(connections), number(rounds), number(bytes));
         }
         ["segment", host, stream] => on_this_thread(segment(host, stream)),
         _ => {
@@ -140,7 +151,7 @@ fn hint(playlist: &str) -> (u64, u32) {
 fn parked(host: &str, stream: &str, connections: usize, rounds: usize, pid: usize) -> Value {
     let before_kib = resident_kib(pid);
     let (together, share) = (Barrier::new(THREADS), connections.div_ceil(THREADS));
-    let shares: Vec<Vec<Woken>> = std::thread::scope(|scope| {
+    let (idle_kib, shares): (Vec<u64>, Vec<Vec<Woken>>) = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|_| scope.spawn(|| on_this_thread(park(host, stream, share, rounds, pid, &together))))
             .collect();
@@ -162,13 +173,16 @@ fn parked(host: &str, stream: &str, connections: usize, rounds: usize, pid: usiz
     let most_kib = shares.iter().flatten().map(|woken| woken.resident_kib).max().unwrap();
     let by_round: Vec<f64> = spreads_ms.iter().map(|spread| spread.round()).collect();
     spreads_ms.sort_by(f64::total_cmp);
+    let kib_each = |least: u64, most: u64| most.saturating_sub(least) as f64 / (share * THREADS) as f64;
+    let idle_kib = idle_kib.into_iter().max().unwrap();
     let answers = (share * THREADS * rounds) as f64;
     let us_each = |of: fn(&Woken) -> f64| shares[0].iter().map(of).sum::<f64>() * 1e6 / answers;
     json!({
         "connections": share * THREADS,
         "spread_ms": by_round,
         "spread_ms_median": spreads_ms[spreads_ms.len() / 2].round(),
-        "kib_each": most_kib.saturating_sub(before_kib) as f64 / (share * THREADS) as f64,
+        "connection_kib_each": kib_each(before_kib, idle_kib),
+        "request_kib_each": kib_each(idle_kib, most_kib),
         "engine_us_each": us_each(|woken| woken.engine_s),
         "load_us_each": us_each(|woken| woken.load_s),
     })
@@ -195,7 +209,7 @@ async fn park(
     rounds: usize,
     pid: usize,
     together: &Barrier,
-) -> Vec<Woken> {
+) -> (u64, Vec<Woken>) {
     let own_pid = std::process::id() as usize;
     let mut control = Asker::connect(host).await;
     let playlist = control.playlist(stream).await;
@@ -206,6 +220,9 @@ async fn park(
         asker.ask(&playlist, "accept-encoding: gzip\r\n").await;
         askers.push(asker);
     }
+    // What the connections take, before anything waits on them.
+    together.wait();
+    let idle_kib = resident_kib(pid);
     let mut seen = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         together.wait();
@@ -251,7 +268,7 @@ async fn park(
             load_s: load_s - load_before_s,
         });
     }
-    seen
+    (idle_kib, seen)
 }
 
 fn viewers(host: &str, stream: &str, count: usize, seconds: usize, pid: usize) -> Value {
