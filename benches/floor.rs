@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{THREADS, cpu_s, on_this_thread};
 
 /// Sends to `connections` sockets at once, `rounds` times.
-pub fn floor(connections: usize, rounds: usize, bytes: usize) -> Value {
+pub(crate) fn floor(connections: usize, rounds: usize, bytes: usize) -> Value {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut waiting = Command::new(std::env::current_exe().unwrap())
@@ -57,7 +57,7 @@ pub fn floor(connections: usize, rounds: usize, bytes: usize) -> Value {
 }
 
 /// The other process: says when all wait, and how many milliseconds there were between the first that came and the last.
-pub fn waits(address: &str, connections: usize, rounds: usize, bytes: usize) {
+pub(crate) fn waits(address: &str, connections: usize, rounds: usize, bytes: usize) {
     let (together, came) = (Barrier::new(THREADS + 1), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for at in 0..THREADS {
