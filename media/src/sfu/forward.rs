@@ -204,11 +204,13 @@ impl Sfu {
     /// where it tells no picture from another; to a client that knows none among the pictures of a slot that shows none.
     pub(super) fn send_padding(&mut self, to: u32, now: Instant, out: &mut Out) -> Option<usize> {
         let subscriber = self.members.get_mut(to as usize)?;
-        let pictures = || subscriber.slots.iter().enumerate().filter(|(_, slot)| slot.kind == Kind::Video);
-        let (at, _) = pictures()
-            .find(|(_, slot)| slot.repeats().is_some())
-            .or_else(|| pictures().find(|(_, slot)| slot.rewriter.source().is_none()))?;
-        let slot = subscriber.slots.get_mut(at)?;
+        // Without a number nobody tells whether it arrived.
+        let fits = |slot: &&Slot| slot.kind == Kind::Video && slot.transport_cc.is_some();
+        let pictures = || subscriber.slots.iter().filter(fits);
+        let slot = pictures().find(|slot| slot.repeats().is_some());
+        let slot = slot.or_else(|| pictures().find(|slot| slot.rewriter.source().is_none()))?;
+        let (id, ssrc) = (slot.transport_cc?, slot.ssrc);
+        let slot = subscriber.slots.iter_mut().find(|slot| slot.ssrc == ssrc)?;
         let (payload_type, ssrc, sequence, timestamp) = match slot.repeats() {
             Some(rtx) => {
                 let sequence = slot.rtx_sequence;
@@ -221,8 +223,6 @@ impl Sfu {
                 (payload_type, slot.ssrc, sequence, timestamp)
             }
         };
-        // Without a number nobody tells whether it arrived.
-        let id = slot.transport_cc?;
         let bytes = usize::from(PADDING) + HEADER_BYTES;
         let number = subscriber.estimator.send(bytes, now).to_be_bytes();
         let extensions: &[(u8, &[u8])] = &[(id, &number)];
