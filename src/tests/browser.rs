@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
@@ -13,7 +13,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::services::eventually;
+use crate::services::{eventually, polled};
 
 /// A page that is not there by then will not come; generous, because many tests share few cores.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -231,17 +231,11 @@ impl Browser {
         &self,
         what: &str,
         within: Duration,
-        mut condition: impl AsyncFnMut() -> Option<T>,
+        condition: impl AsyncFnMut() -> Option<T>,
     ) -> T {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(value) = condition().await {
-                return value;
-            }
-            if Instant::now() >= deadline {
-                panic!("{what} did not happen within {within:?}, over {:#}", self.connections().await);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        match polled(within, condition).await {
+            Some(value) => value,
+            None => panic!("{what} did not happen within {within:?}, over {:#}", self.connections().await),
         }
     }
 

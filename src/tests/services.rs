@@ -180,14 +180,20 @@ fn leash(pipe: ChildStdin) {
 pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,
-    mut condition: impl AsyncFnMut() -> Option<T>,
+    condition: impl AsyncFnMut() -> Option<T>,
 ) -> T {
+    let seen = polled(within, condition).await;
+    seen.unwrap_or_else(|| panic!("{what} did not happen within {within:?}"))
+}
+
+/// Polls until `condition` gives a value; `None` when it does not within `within`.
+pub(crate) async fn polled<T>(within: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
-        if let Some(value) = condition().await {
-            return value;
+        let seen = condition().await;
+        if seen.is_some() || Instant::now() >= deadline {
+            return seen;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {within:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

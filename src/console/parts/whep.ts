@@ -14,7 +14,7 @@ const LOST_MS = 2_000;
 const STILL_MS = 5_000;
 /**
  * Where nobody publishes for so long, nobody will: a broadcast is announced a moment before its first picture, and a publisher whose network
- * failed has half a minute to come back.
+ * failed has twenty seconds to come back where the operator has said nothing else.
  */
 const ABSENT_MS = 60_000;
 /** Attempts in a row before it is given up, and the pause between two that the engine asked for none. */

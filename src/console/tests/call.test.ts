@@ -46,6 +46,10 @@ class FakeConnection {
     return { type: "offer", sdp: "offer" };
   }
 
+  async getStats(): Promise<Map<string, object>> {
+    return new Map();
+  }
+
   async setLocalDescription(): Promise<void> {}
   async setRemoteDescription(): Promise<void> {}
   close(): void {}
@@ -226,4 +230,11 @@ test("a path that is gone is sought anew, also when the engine is busy just then
   assert.equal(socket.count("room.offer"), 2);
   becomes("connected");
   assert.equal(call.state.name, "in");
+  // It is there again before it was to be sought once more.
+  refusals = 1;
+  becomes("failed");
+  await timers.pass(0);
+  becomes("connected");
+  await timers.pass(5_000);
+  assert.deepEqual([call.state.name, socket.count("room.offer")], ["in", 3]);
 });

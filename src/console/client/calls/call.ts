@@ -440,7 +440,9 @@ export class Call extends RoomState {
       if (this.#pc === pc) await pc.setRemoteDescription({ type: "answer", sdp: answer });
     } catch (error) {
       // Where the socket is away too it joins anew when it is back.
-      if (passes(error) && error.code !== "disconnected") this.#timers.after(error.retry_after_ms ?? AGAIN_MS, () => void this.#restart(pc));
+      if (!passes(error) || error.code === "disconnected" || this.#pc !== pc) return;
+      // Not if the path is there again by then.
+      this.#cancel_patience = this.#timers.after(error.retry_after_ms ?? AGAIN_MS, () => void this.#restart(pc));
     }
   }
 
