@@ -124,6 +124,7 @@
 //! | `redis` | the wire to Redis; connections, reconnects and back-off are ours |
 //! | `rtc-dtls`, `rtc-srtp`, `rtc-rtp`, `rtc-crypto`, `rtc-shared` | keys and seals of calls, as sans-IO parts of the `webrtc` family; a whole peer connection costs five times as much for each packet |
 //! | `rtc-sctp` | data channels of calls, from the same family; what it trusts its peer with is guarded by us |
+//! | `nix` | the one socket option `rustix` has not: which socket of a port the kernel gives a datagram to; `rtc-shared` needs it anyway |
 //! | `quinn-udp` | many datagrams in one call to the kernel, without unsafe code of ours |
 //! | `rustls`, `ring` | TLS, signatures, seals, digests of one audited library; `aws-lc` is outside our licence list |
 //! | `argon2`, `totp-rs` | password hashing (RFC 9106) and one-time codes (RFC 6238) |

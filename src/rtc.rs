@@ -5,17 +5,17 @@
 //!
 //! Datagrams are read many at a time and sent with segmentation offload where several of one size go to one address: a large picture
 //! is one call to the kernel for each subscriber instead of thirty. What goes to many addresses goes many at a time too. What came first
-//! does not wait for all that was read with it: it is sent when there is enough to be sent, and another sender's turn.
+//! does not wait for all that was read with it: it is sent when it is another sender's turn.
 //!
-//! A room is on one shard, so one call is never more than one core; different calls use different ones. What the kernel gave to another
-//! shard's socket is handed over. So a shard that does not keep up loses, beside what is its own, its share of what comes in for others;
-//! load is shed long before that.
+//! A room is on one shard, so one call is never more than one core; different calls use different ones. The kernel is told which
+//! addresses are whose; what it gave to another shard's socket before is handed over.
 //!
 //! | file | what it settles |
 //! |---|---|
 //! | [`sockets`] | one port for all, and nobody else's |
 //! | `placement` | on which shard a room is |
 //! | `demux` | which shard a datagram is for |
+//! | `steering` | has the kernel give it to that shard's socket |
 //! | `shard` | the thread: what comes, what it is told |
 //! | `egress` | what waits to be sent, in how many calls to the kernel |
 //! | `sojourn` | how long a packet is kept |
@@ -31,6 +31,7 @@ mod placement;
 mod shard;
 pub mod sockets;
 mod sojourn;
+mod steering;
 pub mod streams;
 
 use std::io;
@@ -50,6 +51,7 @@ use crate::telemetry::Metrics;
 use demux::{Demux, Parcel};
 use placement::{Placement, Seat};
 use shard::{Order, Shard};
+use steering::Steering;
 
 /// Orders that wait for a shard: joins and mutes of a whole room at once. When full, whoever orders waits.
 const ORDERS_MAX: usize = 1_024;
@@ -95,11 +97,24 @@ impl Media {
         sockets: Vec<UdpSocket>,
         metrics: &Metrics,
     ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
+        let steering = match sockets.as_slice() {
+            [first, _, ..] => Steering::start(first, metrics.rtc_steered_addresses.clone())?,
+            _ => Steering::none(),
+        };
+        Media::start_steered(config, sockets, metrics, &steering)
+    }
+
+    fn start_steered(
+        config: &RtcConfig,
+        sockets: Vec<UdpSocket>,
+        metrics: &Metrics,
+        steering: &Steering,
+    ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
         let Some(first) = sockets.first() else { return Ok(Media::elsewhere()) };
         let (identity, addresses) = (Arc::new(Identity::generate()?), addresses(config, first.local_addr()?));
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let (placement, marks) = (Arc::new(Placement::new(sockets.len())), Marks::default());
-        let demuxes = Demux::for_each(sockets.len());
+        let demuxes = Demux::for_each(sockets.len(), steering);
         let mut shards = Vec::new();
         for ((shard, socket), (demux, parcels)) in (0..=u8::MAX).zip(sockets).zip(demuxes) {
             let mut seed = [0; 8];

@@ -2,7 +2,9 @@
 //!
 //! The kernel chooses among the sockets of one port without knowing of rooms. A shard that reads what is not its own hands it over: the
 //! datagrams of one read that are for the same shard go together as a [`Parcel`], copied once, over a bounded queue, and wake it once.
-//! What does not fit is lost and counted, as in a socket that is full.
+//! What does not fit is lost and counted, as in a socket that is full. And it is [wished](super::steering) that the kernel gives what comes
+//! from there to the right socket, which it does from a few milliseconds later on: a packet that was handed over had waited for two threads
+//! and cost both, and with as many shards as a large machine has hardly any would come to its own by chance.
 //!
 //! Whose a datagram is:
 //!
@@ -18,10 +20,9 @@
 //! Claims may be lost too, for what they say is found out again: the next binding request is handed over as one from a new address, and a
 //! datagram whose receiver knows nothing of its address is answered with word that it is nobody's. Claims of those who are silent end.
 //!
-//! Sockets that are connected, one for each participant, would spare the copy: the kernel gives such a socket what is its. But each read
-//! would bring the datagrams of one participant in place of thirty, each would need its own place in epoll, and before Linux 6.13 the kernel
-//! finds one of them by walking through all of the port. An eBPF program could choose, and needs rights the engine does not have. A hand-over
-//! costs a copy and, thirty datagrams at a time, a wake-up; opening and sealing one packet for its subscribers costs many times that.
+//! Sockets that are connected, one for each participant, would bring each what is its, too. But each read would bring the datagrams of one
+//! participant in place of thirty, each would need its own place in epoll, and before Linux 6.13 the kernel finds one of them by walking
+//! through all of the port.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ use std::time::{Duration, Instant};
 use nova_media::sfu::{Astray, Sfu};
 use nova_media::stun;
 use tokio::sync::mpsc;
+
+use super::steering::{Steering, Wish};
 
 /// Parcels that wait for a shard. When full they are lost and counted.
 const PARCELS_MAX: usize = 4_096;
@@ -144,12 +147,13 @@ pub(super) struct Demux {
     claimed: HashMap<SocketAddr, Claimed>,
     /// Of this shard's participants: whose socket their datagrams come to.
     detours: HashMap<SocketAddr, u8>,
+    steering: Steering,
     counts: Counts,
 }
 
 impl Demux {
-    /// One for each of so many shards, and where its parcels arrive.
-    pub(super) fn for_each(shards: usize) -> Vec<(Demux, mpsc::Receiver<Parcel>)> {
+    /// One for each of so many shards, and where its parcels arrive. What need not be handed over for long is wished for of `steering`.
+    pub(super) fn for_each(shards: usize, steering: &Steering) -> Vec<(Demux, mpsc::Receiver<Parcel>)> {
         let (mut ways, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..shards {
             let (parcels, handed) = mpsc::channel(PARCELS_MAX);
@@ -171,6 +175,7 @@ impl Demux {
                 claims,
                 claimed: HashMap::new(),
                 detours: HashMap::new(),
+                steering: steering.clone(),
                 counts: Counts::default(),
             };
             (demux, handed)
@@ -264,6 +269,7 @@ impl Demux {
     /// An address whose datagrams come `via` another shard is of a participant here.
     pub(super) fn claim(&mut self, address: SocketAddr, via: u8) {
         self.detours.insert(address, via);
+        self.steering.wish(Wish::Mine(address, self.shard));
         self.say(via, Claim::Mine { address, shard: self.shard });
     }
 
@@ -275,6 +281,7 @@ impl Demux {
     /// An address is no participant's of this shard any more.
     pub(super) fn forget(&mut self, address: SocketAddr) {
         if let Some(via) = self.detours.remove(&address) {
+            self.steering.wish(Wish::NotMine(address, self.shard));
             self.disclaim(address, via);
         }
     }
@@ -292,6 +299,7 @@ impl Demux {
             match claim {
                 Claim::Mine { address, shard } => {
                     sfu.forget(address);
+                    self.detours.remove(&address);
                     self.claimed.insert(address, Claimed { by: shard, was_heard: true });
                 }
                 Claim::NotMine { address, shard } => {
@@ -325,7 +333,7 @@ mod tests {
 
     impl Two {
         fn new() -> Two {
-            let mut both = Demux::for_each(2);
+            let mut both = Demux::for_each(2, &Steering::none());
             let (other, parcels) = both.pop().unwrap();
             let (one, _) = both.pop().unwrap();
             let identity = Arc::new(Identity::generate().unwrap());

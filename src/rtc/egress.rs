@@ -42,11 +42,6 @@ impl Egress {
         self.waiting.extend(next);
     }
 
-    /// How many datagrams wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Tells the metrics how long packets were kept, and gives how many could not be sent since this was asked last.
     pub(super) fn count(&mut self) -> u64 {
         self.kept_for.flush();
@@ -201,12 +196,12 @@ mod tests {
         // A picture of three packets between two voices.
         let pieces: [&[u8]; 5] = [&[1; 80], &[2; 1_100], &[3; 1_100], &[4; 700], &[5; 80]];
         pieces.into_iter().for_each(|piece| line_up(&mut egress, piece));
-        assert_eq!(egress.len(), pieces.len() * ends.len());
+        assert_eq!(egress.waiting.len(), pieces.len() * ends.len());
         egress.send(&socket, &state);
         for end in &ends {
             assert_eq!(arrived(end, pieces.len()).await, pieces);
         }
-        assert_eq!((egress.len(), egress.count()), (0, 0));
+        assert_eq!((egress.waiting.len(), egress.count()), (0, 0));
         // One for each, and for port 0, which nothing can be sent to: the first and one in the middle of the order.
         line_up(&mut egress, &[6; 80]);
         egress.line_up(hosts.map(|to| outgoing(to, &[6; 80])).into_iter());
@@ -214,7 +209,7 @@ mod tests {
         for end in &ends {
             assert_eq!(arrived(end, 1).await, [[6; 80]]);
         }
-        assert_eq!((egress.len(), egress.count(), egress.count()), (0, 2, 0));
+        assert_eq!((egress.waiting.len(), egress.count(), egress.count()), (0, 2, 0));
         assert_eq!(metrics.rtc_forward_duration.get_sample_count(), 6 * ends.len() as u64);
     }
 }

@@ -24,9 +24,6 @@ use crate::telemetry::Metrics;
 
 /// Bytes of one read: as many datagrams as the kernel joins.
 const READ_BYTES: usize = 64 << 10;
-/// Datagrams that wait to be sent, when it is another sender's turn: more would keep the first of them waiting, and packets of one
-/// sender's picture are sent together in any case.
-const WAITING_MAX: usize = 32;
 /// How often what was counted is added to the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often the clock is looked at while nobody is here.
@@ -283,9 +280,9 @@ impl Shard {
         }
     }
 
-    /// It is the next sender's turn: what waits is sent, if it is much.
+    /// It is the next sender's turn: what came of the one before is sent. Packets of one picture go together, and nobody waits for others.
     fn give_way(&mut self, sender: &mut Option<SocketAddr>, next: SocketAddr) {
-        if sender.replace(next).is_some_and(|before| before != next) && self.egress.len() >= WAITING_MAX {
+        if sender.replace(next).is_some_and(|before| before != next) {
             self.send_waiting();
         }
     }

@@ -46,10 +46,28 @@ struct Stage {
 
 impl Stage {
     fn new(shards: usize) -> Stage {
+        Stage::with(shards, Media::start)
+    }
+
+    /// The same where the kernel gives datagrams to whichever shard it likes.
+    fn unsteered(shards: usize) -> Stage {
+        Stage::with(shards, |config, sockets, metrics| {
+            Media::start_steered(config, sockets, metrics, &Steering::none())
+        })
+    }
+
+    fn with(
+        shards: usize,
+        start: impl FnOnce(
+            &RtcConfig,
+            Vec<UdpSocket>,
+            &Metrics,
+        ) -> Result<(Media, mpsc::Receiver<Event>), RtcError>,
+    ) -> Stage {
         let sockets = sockets::open((Ipv4Addr::LOCALHOST, 0).into(), shards).unwrap();
         let address = sockets[0].local_addr().unwrap();
         let metrics = Metrics::new();
-        let (media, events) = Media::start(&config(&[]), sockets, &metrics).unwrap();
+        let (media, events) = start(&config(&[]), sockets, &metrics).unwrap();
         let identity = Arc::new(Identity::generate().unwrap());
         Stage { media, events, address, metrics, identity, tally: Rc::default(), began: Instant::now() }
     }

@@ -154,6 +154,7 @@ metrics! {
     rtc_shed_level: IntGaugeVec = "nova_rtc_shed_level" ["shard"] "How much a media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
     rtc_busy: GaugeVec = "nova_rtc_busy_ratio" ["shard"] "Share of the last second in which a media shard worked.";
     rtc_handed_over: IntCounterVec = "nova_rtc_handed_over_total" ["result"] "Datagrams that came to the socket of another media shard than their participant's: taken, lost (its queue was full).";
+    rtc_steered_addresses: IntGauge = "nova_rtc_steered_addresses" [] "Addresses whose datagrams the kernel gives to the socket of their participant's media shard, where it would have chosen another.";
     rtc_claimed_addresses: IntGauge = "nova_rtc_claimed_addresses" [] "Addresses of participants whose datagrams come to the socket of another media shard.";
     rtc_messages: IntCounterVec = "nova_rtc_messages_total" ["direction"] "Messages on data channels of calls: in, out (one for each receiver).";
     rtc_messages_lost: IntCounterVec = "nova_rtc_messages_lost_total" ["reason"] "Messages on data channels that went nowhere: too_fast (the sender), too_slow (the receiver), role (who only listens).";

@@ -1,0 +1,141 @@
+//! Has the kernel give what comes from a participant's address to the socket of their shard, so that nothing has to be handed over.
+//!
+//! The kernel asks a small [`program`] which of the sockets of one port a datagram is for (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)): classic
+//! BPF, which anybody may attach to sockets of their own. A shard whose participant's datagrams come to another's socket says so, and the
+//! program is made anew; of any other address it says nothing, and the kernel goes by its hash as before. What is not steered yet, or not any
+//! more, or wrongly, is handed over as if there were no program ([`demux`](super::demux)): nothing that is right depends on it.
+//!
+//! A thread of its own makes the program, because having the kernel check and translate a thousand instructions is not for a thread that
+//! has packets to forward.
+
+mod program;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+/// Addresses that are steered at a time; those of more are handed over. Their program has 2,300 instructions at most, which any kernel takes:
+/// before Linux 6.7 it may be 2,500 (`net.core.optmem_max`).
+const ADDRESSES_MAX: usize = 1_000;
+/// Wishes that wait. When full they are lost: the address is handed over, or steered for nothing.
+const WISHES_MAX: usize = 4_096;
+/// From one program to the next at least: everybody of a large room comes at once.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a shard says of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// What comes from there is this shard's.
+    Mine(SocketAddr, u8),
+    /// It is not, or not any more.
+    NotMine(SocketAddr, u8),
+}
+
+/// The way to the thread that steers. Cheap to clone; the thread ends with the last.
+#[derive(Debug, Clone)]
+pub(super) struct Steering(Option<mpsc::Sender<Wish>>);
+
+impl Steering {
+    /// Everything goes by the kernel's hash.
+    pub(super) fn none() -> Steering {
+        Steering(None)
+    }
+
+    /// Steers what comes to the port of this socket, which is [one of several](super::sockets::open), in whose order shards are numbered. How
+    /// many addresses are steered is told to `steered`.
+    pub(super) fn start(socket: &UdpSocket, steered: IntGauge) -> io::Result<Steering> {
+        let socket = socket.try_clone()?;
+        let (wishes, heard) = mpsc::channel(WISHES_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = std::thread::Builder::new().name("nova-steering".to_owned());
+        thread.spawn(move || runtime.block_on(steer(socket, heard, steered)))?;
+        Ok(Steering(Some(wishes)))
+    }
+
+    /// Says what is to be, and soon is.
+    pub(super) fn wish(&self, wish: Wish) {
+        if let Some(wishes) = &self.0 {
+            // What does not fit is handed over.
+            let _ = wishes.try_send(wish);
+        }
+    }
+}
+
+/// Until nobody is left who could wish for anything.
+async fn steer(socket: UdpSocket, mut wishes: mpsc::Receiver<Wish>, steered: IntGauge) {
+    let mut table = Table::default();
+    let mut next = Instant::now();
+    while let Some(wish) = wishes.recv().await {
+        sleep_until(next).await;
+        let mut is_changed = table.hear(wish);
+        while let Ok(wish) = wishes.try_recv() {
+            is_changed |= table.hear(wish);
+        }
+        if !is_changed {
+            continue;
+        }
+        if let Err(error) = program::attach(&socket, &table.0) {
+            // A sandbox may know no such option. The program before stays, and what it says is still right where it matters.
+            tracing::info!(%error, "what comes to the socket of the wrong media shard is handed over: the kernel does not steer it");
+            break;
+        }
+        steered.set(i64::try_from(table.0.len()).unwrap_or(i64::MAX));
+        next = Instant::now() + PAUSE;
+    }
+    steered.set(0);
+}
+
+/// Whose the addresses are, by the [numbers](program::number) the program knows them by.
+#[derive(Debug, Default)]
+struct Table(BTreeMap<u32, u8>);
+
+impl Table {
+    /// Whether something is not as before.
+    fn hear(&mut self, wish: Wish) -> bool {
+        match wish {
+            Wish::Mine(address, shard) => {
+                let number = program::number(address);
+                let has_room = self.0.len() < ADDRESSES_MAX || self.0.contains_key(&number);
+                has_room && self.0.insert(number, shard) != Some(shard)
+            }
+            Wish::NotMine(address, shard) => {
+                let number = program::number(address);
+                // It may be another shard's by now.
+                let is_theirs = self.0.get(&number) == Some(&shard);
+                is_theirs && self.0.remove(&number).is_some()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(nth: usize) -> SocketAddr {
+        let [.., high, low] = nth.to_be_bytes();
+        SocketAddr::from((Ipv4Addr::new(192, 0, high, low), 5_000))
+    }
+
+    #[test]
+    fn an_address_is_whose_it_was_last_and_there_is_room_for_so_many() {
+        let mut table = Table::default();
+        let mine = |nth, shard| Wish::Mine(address(nth), shard);
+        let not_mine = |nth, shard| Wish::NotMine(address(nth), shard);
+        assert!(table.hear(mine(0, 1)) && !table.hear(mine(0, 1)), "it is told once");
+        assert!(table.hear(mine(0, 2)) && !table.hear(not_mine(0, 1)), "it went over to another");
+        assert!(table.hear(not_mine(0, 2)) && !table.hear(not_mine(0, 2)));
+        assert!((0..ADDRESSES_MAX).all(|nth| table.hear(mine(nth, 1))));
+        assert!(!table.hear(mine(ADDRESSES_MAX, 1)), "one too many");
+        assert!(table.hear(mine(7, 2)) && table.hear(not_mine(8, 1)));
+        assert!(table.hear(mine(ADDRESSES_MAX, 1)), "there is room again");
+        assert_eq!(table.0.len(), ADDRESSES_MAX);
+    }
+}
