@@ -4,12 +4,13 @@
 //! can serve. [`App::run_until`] serves, then leaves politely: readiness says `draining`, no new connection is
 //! accepted, open requests are answered, the pool is closed and the embedded PostgreSQL, if it is ours, stops.
 
+mod engine;
 mod errand;
 mod listen;
+mod start_error;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use nova_actors::id::NodeId;
 use nova_actors::port::Bus;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::bus::redis::RedisRefusal;
 use crate::calls::{self, Calls, WithCalls};
 use crate::chat::Door;
 use crate::chat::tokens::{AccessTokens, hang_up_revoked};
@@ -35,14 +35,14 @@ use crate::egress::Egress;
 use crate::feeds::Feeds;
 use crate::feeds::heads::{self, Heads};
 use crate::health::{Health, Kinds};
-use crate::identity::{Identity, IdentityStartError};
+use crate::identity::Identity;
 use crate::ingest::{Ingest, Sockets};
 use crate::live::{Live, owners, thumbnails};
 use crate::nodes::{self, Presence, Seal};
-use crate::objects::{Objects, ObjectsRefusal};
+use crate::objects::Objects;
 use crate::playback::relay::Relays;
 use crate::playback::token::Tokens;
-use crate::postgres::{Embedded, PostgresError};
+use crate::postgres::Embedded;
 use crate::recordings::{self, Recordings};
 use crate::rest::manner::{Manner, SharedSecret};
 use crate::rtc::{Media, RtcError};
@@ -51,132 +51,15 @@ use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
 use crate::wish::Wish;
 
+pub use engine::Engine;
 pub use errand::Errand;
 pub use listen::ListenError;
+pub use start_error::StartError;
 
 /// Makes `ring` what every TLS connection of this process uses; before the first is made. Calling it again does nothing.
 pub fn use_ring() {
     // The error says that a provider was chosen already, which here can only have been this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// Why a node cannot start; each prints as one sentence that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on, or TLS material cannot be used.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The data directory cannot be made.
-    #[error("cannot create the data directory {path}: {source}; choose another with --data-dir", path = path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The embedded PostgreSQL does not start.
-    #[error(transparent)]
-    Postgres(#[from] PostgresError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The keys of the database cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityStartError),
-    /// The media port of calls cannot be used.
-    #[error(transparent)]
-    Rtc(#[from] RtcError),
-    /// Heads are to be where nothing is.
-    #[error(
-        "NOVA_FEED_HEADS=redis keeps the newest posts of readers in Redis, and no Redis is configured: set REDIS_URL, or NOVA_FEED_HEADS=memory"
-    )]
-    NoRedisForHeads,
-    /// The bus between nodes cannot be used.
-    #[error(transparent)]
-    Bus(#[from] RedisRefusal),
-    /// There is no place for objects.
-    #[error(transparent)]
-    Objects(#[from] ObjectsRefusal),
-    /// The operating system gives no threads.
-    #[error("cannot start the threads of the live streams: {0}")]
-    Threads(std::io::Error),
-    /// A command would change what running nodes could not hear of.
-    #[error(
-        "Redis cannot be reached, so running nodes would not hear of a change: check that it runs and that REDIS_URL is right"
-    )]
-    BusAway,
-    /// The server ended by itself.
-    #[error("the HTTP server stopped: {0}")]
-    Server(std::io::Error),
-}
-
-/// What every door of a node shares.
-pub struct Engine {
-    /// When this process became ready.
-    pub started: tokio::time::Instant,
-    /// What the operator decided.
-    pub config: Config,
-    /// This process, for as long as it lives.
-    pub node: NodeId,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted and measured.
-    pub metrics: Metrics,
-    /// PostgreSQL.
-    pub store: Store,
-    /// The other nodes.
-    pub bus: Arc<dyn Bus>,
-    /// Who is who.
-    pub identity: Arc<Identity>,
-    /// What people read when they come.
-    pub feeds: Arc<Feeds>,
-    /// What is said in conversations.
-    pub conversations: Conversations,
-    /// Live streams.
-    pub live: Arc<Live>,
-    /// Those of other nodes that are watched here.
-    pub relays: Relays,
-    /// Signs what this node asks of others.
-    pub seal: Seal,
-    /// Open the playlists of private streams.
-    pub playback_tokens: Tokens,
-    /// What is kept of them.
-    pub recordings: Recordings,
-    /// Who is here.
-    pub presences: Presences,
-    /// Group calls.
-    pub calls: Calls,
-    /// Streams over WebRTC.
-    pub wish: Wish,
-    /// What is said over the socket, and shown there.
-    pub talk: Talk,
-    /// The WebSocket door.
-    pub chat: Door,
-    /// How the dependencies do.
-    pub health: Health,
-    /// The address of the HTTP door, as bound.
-    pub http_addr: SocketAddr,
-    /// The address of the RTMP door: as bound, or as configured where other nodes have the door.
-    pub rtmp_addr: SocketAddr,
-    /// The address of the media port of calls: as bound, or as configured where other nodes have it.
-    pub rtc_addr: SocketAddr,
-}
-
-impl Engine {
-    /// The address publishers connect to, without the stream key.
-    pub fn ingest_url(&self) -> String {
-        let derived = || format!("rtmp://{}/live", self.rtmp_addr);
-        self.config.live.rtmp_public_url.clone().unwrap_or_else(derived)
-    }
-
-    /// The address users reach this engine under, without a trailing slash.
-    pub fn public_url(&self) -> String {
-        let derived = || {
-            let scheme = if self.config.http.tls_cert.is_some() { "https" } else { "http" };
-            format!("{scheme}://{}", self.http_addr)
-        };
-        self.config.http.public_url.clone().unwrap_or_else(derived)
-    }
 }
 
 /// A node that is ready to serve.
