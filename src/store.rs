@@ -18,6 +18,7 @@ pub mod experiments;
 pub mod feeds;
 pub mod follows;
 pub mod idempotency;
+pub mod likes;
 pub mod members;
 mod migrations;
 pub mod nodes;
@@ -34,6 +35,7 @@ pub mod stream_viewers;
 pub mod streams;
 pub mod totp;
 pub mod training;
+pub mod visibility;
 pub mod webhooks;
 
 use std::sync::Arc;

@@ -15,7 +15,8 @@ use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::identity::Caller;
 use crate::social::{POST_CHARS_MAX, words};
-use crate::store::posts::{NewPost, Post, PostEdit, PostError, PostVersion, Visibility};
+use crate::store::posts::{NewPost, Post, PostEdit, PostError, PostVersion};
+use crate::store::visibility::Visibility;
 
 impl From<PostError> for ApiError {
     fn from(error: PostError) -> ApiError {

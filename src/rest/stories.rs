@@ -15,8 +15,8 @@ use crate::app::Engine;
 use crate::error::{ApiError, Code, Problem};
 use crate::identity::Caller;
 use crate::social::{STORIES_MAX, STORY_CHARS_MAX, words};
-use crate::store::posts::Visibility;
 use crate::store::stories::{NewStory, Story, StoryError, StoryViewer};
+use crate::store::visibility::Visibility;
 
 impl From<StoryError> for ApiError {
     fn from(error: StoryError) -> ApiError {

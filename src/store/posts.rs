@@ -1,55 +1,13 @@
-//! Posts and what people think of them, in PostgreSQL.
+//! Posts, in PostgreSQL: made, shown, edited and taken away.
 
 use nova_actors::id::{EventId, PostId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::events::{Told, tell};
+use super::visibility::Visibility;
 use super::{Store, StoreError};
 use crate::events::{bytes, millis, schema};
-
-/// Who may read a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = PostVisibility)]
-pub enum Visibility {
-    /// Everybody who is logged in.
-    Public,
-    /// Its author's followers.
-    Followers,
-    /// Its author alone.
-    Private,
-}
-
-impl Visibility {
-    /// As the database and the API name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Visibility::Public => "public",
-            Visibility::Followers => "followers",
-            Visibility::Private => "private",
-        }
-    }
-
-    /// As events name it.
-    pub(super) fn told(self) -> i32 {
-        let told = match self {
-            Visibility::Public => schema::Visibility::Public,
-            Visibility::Followers => schema::Visibility::Followers,
-            Visibility::Private => schema::Visibility::Private,
-        };
-        told.into()
-    }
-
-    pub(super) fn read(text: &str) -> Visibility {
-        match text {
-            "public" => Visibility::Public,
-            "followers" => Visibility::Followers,
-            // The table knows no other; one that did would be shown to nobody else.
-            _ => Visibility::Private,
-        }
-    }
-}
 
 /// A post as somebody sees it.
 #[derive(Debug, Clone)]
@@ -418,51 +376,6 @@ impl Store {
             at,
         };
         Ok(rows.into_iter().map(|row| version(row.version, row.text, &row.visibility, row.at)).collect())
-    }
-
-    /// `user` likes a post from now on, or no longer; says whether that changed anything.
-    ///
-    /// # Errors
-    /// [`PostError::NotFound`]: also when `user` may not see it. A like may be taken back in any case.
-    pub async fn like(
-        &self,
-        id: PostId,
-        user: UserId,
-        on: bool,
-        now: OffsetDateTime,
-    ) -> Result<bool, PostError> {
-        let mut tx = self.pool().begin().await?;
-        // Likes of one post do not wait for each other: what is locked, and ordered, is one user's like of it.
-        let (changed, event) = match on {
-            true => {
-                let author = readable(&mut tx, id, user).await?;
-                let liked = sqlx::query!(
-                    "INSERT INTO post_likes (post_id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                    id.as_uuid(),
-                    user.as_uuid(),
-                    now
-                );
-                let (post_id, user_id, at_ms) = (bytes(id), bytes(user), millis(now));
-                let event = schema::PostLiked { post_id, author_id: bytes(author), user_id, at_ms };
-                (liked, told(id, 0, event))
-            }
-            false => {
-                let unliked = sqlx::query!(
-                    "DELETE FROM post_likes WHERE post_id = $1 AND user_id = $2",
-                    id.as_uuid(),
-                    user.as_uuid()
-                );
-                let event =
-                    schema::PostUnliked { post_id: bytes(id), user_id: bytes(user), at_ms: millis(now) };
-                (unliked, told(id, 0, event))
-            }
-        };
-        let changed = changed.execute(&mut *tx).await?.rows_affected() > 0;
-        if changed {
-            tell(&mut tx, now, &[event]).await?;
-        }
-        self.commit(tx).await?;
-        Ok(changed)
     }
 }
 

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::events::{Told, tell};
-use super::posts::{Visibility, named};
+use super::posts::named;
+use super::visibility::Visibility;
 use super::{Store, StoreError};
 use crate::events::{Event, bytes, millis, schema};
 use crate::social::{STORIES_MAX, STORY_KEPT};
