@@ -1,7 +1,7 @@
-//! Group calls: who is in which room on this node, told over the WebSocket; media goes through [`crate::rtc`].
+//! Group calls: who is in which room on this node, told over the WebSocket (`deciders`); media goes through [`crate::rtc`].
 //!
 //! [`nova_actors::room`] decides; here it is carried out: the shard is told, everybody in the room hears `room.event`. A room lives in
-//! memory on one node (`places`) and ends when nobody has been there for a while; who comes back within the lease keeps their place
+//! memory on one node (`places`) and ends when nobody has been there for a while (`sweep`); who comes back within the lease keeps their place
 //! (`entrance`). A host makes it a live stream (`streaming`). Calls of conversations ring, are answered and end (`life`); each has a room of its own.
 //!
 //! A client goes to the node its room is on, so signalling crosses no bus: when that node dies, so do the sockets of everybody in its
@@ -9,6 +9,7 @@
 //!
 //! Nothing is awaited under the lock, so every request is a few microseconds of it.
 
+mod deciders;
 mod entrance;
 pub(crate) mod examples;
 mod happenings;
@@ -16,14 +17,13 @@ mod life;
 mod places;
 pub(crate) mod signalling;
 mod streaming;
+mod sweep;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
 use nova_actors::call::Emptied;
 use nova_actors::clock::Clock;
 use nova_actors::id::{CallId, ConversationId, DeviceId, NodeId, RoomId, SessionId, UserId};
@@ -36,10 +36,8 @@ use tokio::time::Instant;
 
 use crate::chat::Door;
 use crate::chat::encoded::Class;
-use crate::chat::goodbye::Goodbye;
 use crate::chat::limits::{Meter, Rate};
-use crate::chat::seam::{Deciders, DeviceHandle, Hearing, Opening, Topic, Welcome};
-use crate::chat::wire::{self, FromDevice, Push};
+use crate::chat::wire::{self, Push};
 use crate::config::RtcConfig;
 use crate::conversations::blocks::Blocks;
 use crate::conversations::relay::Blocked;
@@ -50,14 +48,14 @@ use crate::store::rooms::{Kept, ROOMS_PER_USER_MAX};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
+pub use deciders::WithCalls;
+
 /// Rooms of one node; each is a few hundred bytes. When full, new ones are answered 503.
 const ROOMS_MAX: usize = 10_000;
 /// How often one user may ask to come into rooms: once a second, and so many times at once.
 const JOIN_BURST: u32 = 20;
 /// Users whose joins are counted. When full the one not seen for longest is forgotten, which lets them in anew.
 const JOINERS_MAX: usize = 65_536;
-/// How often leases and empty rooms are looked at.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a room cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +232,7 @@ impl Calls {
             rooms: Mutex::default(),
         }));
         tokio::spawn(happenings::hear_media(Arc::downgrade(&calls.0), events));
-        tokio::spawn(sweep(Arc::downgrade(&calls.0)));
+        tokio::spawn(sweep::keep_sweeping(Arc::downgrade(&calls.0)));
         tokio::spawn(life::look_after(Arc::downgrade(&calls.0)));
         tokio::spawn(life::hear(Arc::downgrade(&calls.0), bus));
         tokio::spawn(places::hold_lease(Arc::downgrade(&calls.0)));
@@ -443,104 +441,4 @@ fn event(room: RoomId, what: &str, words: Value) -> Map<String, Value> {
         message.extend(words);
     }
     message
-}
-
-async fn sweep(inner: std::sync::Weak<Inner>) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(inner) = inner.upgrade() else { return };
-        let now = inner.clock.instant();
-        let (expired, forgotten): (Vec<Seat>, Vec<RoomId>) = {
-            let mut rooms = inner.lock();
-            let forgotten = rooms.rooms.values().filter(|room| room.is_forgotten(now)).map(|room| room.id);
-            let forgotten: Vec<RoomId> = forgotten.collect();
-            rooms.rooms.retain(|id, _| !forgotten.contains(id));
-            inner.count(&rooms);
-            let seats =
-                rooms.rooms.values().flat_map(|room| room.expired(now).into_iter().map(|id| (room.id, id)));
-            (seats.collect(), forgotten)
-        };
-        inner.look_at_shows();
-        for room in forgotten {
-            if let Err(error) = inner.store.drop_room(room, Some(inner.node)).await {
-                // It is forgotten with those nobody has used for long.
-                tracing::warn!(%room, %error, "a room that has ended is still kept");
-            }
-        }
-        for seat in expired {
-            inner.leave(seat, "expired").await;
-        }
-    }
-}
-
-/// Deciders that hear of calls too; everything else is for the others.
-pub struct WithCalls<D> {
-    /// Who hears the rest.
-    pub others: D,
-    /// Who hears `room.*` and `call.*`.
-    pub calls: Calls,
-}
-
-impl<D: Deciders> Deciders for WithCalls<D> {
-    fn open(&self, opening: Opening) -> LocalBoxFuture<'static, Result<Welcome, Goodbye>> {
-        let (calls, device) = (self.calls.clone(), opening.device.clone());
-        let opened = self.others.open(opening);
-        Box::pin(async move {
-            let Welcome { queue, gaps, then } = opened.await?;
-            let then = async move {
-                if let Some(then) = then {
-                    then.await;
-                }
-                calls.ring_for(&device).await;
-            };
-            Ok(Welcome { queue, gaps, then: Some(Box::pin(then)) })
-        })
-    }
-
-    fn hear(&self, device: &DeviceHandle, request: FromDevice) -> Hearing {
-        match request {
-            FromDevice::Room(request) => {
-                let (calls, device) = (self.calls.clone(), device.clone());
-                Hearing::Later(Box::pin(async move { calls.signal(&device, request).await }))
-            }
-            request => self.others.hear(device, request),
-        }
-    }
-
-    fn hole(&self, device: &DeviceHandle, topic: Topic, next: u64) {
-        self.others.hole(device, topic, next);
-    }
-
-    fn closed(&self, device: &DeviceHandle) {
-        self.calls.0.gone(device);
-        self.others.closed(device);
-    }
-}
-
-impl Inner {
-    /// Somebody waits no longer to be let in; says whether they did.
-    fn stop_waiting(&self, session: SessionId) -> bool {
-        let mut rooms = self.lock();
-        let Some(room) = rooms.waiting.remove(&session) else { return false };
-        if let Some(room) = rooms.rooms.get_mut(&room)
-            && room.give_up_waiting(session).is_some()
-        {
-            self.tell_hosts(room);
-        }
-        true
-    }
-
-    /// The socket of a device has closed: its lease begins.
-    fn gone(&self, device: &DeviceHandle) {
-        self.stop_waiting(device.session());
-        let mut rooms = self.lock();
-        rooms.coming.remove(&device.session());
-        if let Some((id, participant)) = rooms.by_session.remove(&device.session())
-            && let Some(room) = rooms.rooms.get_mut(&id)
-        {
-            room.reach(participant, None, self.clock.instant());
-        }
-    }
 }
