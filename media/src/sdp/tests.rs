@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::peer::Credentials;
 
 /// What Chromium 156 says of a microphone, a camera in two layers and one slot for each, shortened to what is read.
 pub(crate) const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1 2 3\r\na=extmap-allow-mixed\r\n\
