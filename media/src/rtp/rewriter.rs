@@ -1,21 +1,17 @@
 //! Turns packets of changing sources into one stream that never breaks: for each subscriber and slot its own sequence numbers,
-//! timestamps and VP8 counters.
+//! timestamps and VP8 counters. What was sent is kept in mind (`memory`) for as long as it may be asked for again.
+
+mod memory;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::is_newer;
 use super::payload::Vp8;
+use memory::Memory;
 
-/// Packets a subscriber may ask for again: as many as a [`Ring`](super::ring::Ring) keeps, and for as long.
-const SENT_LEN: usize = super::ring::Ring::LEN;
-const SENT_MS: u32 = super::ring::Ring::AGE_MAX.as_millis() as u32;
-/// There is room for so many at first; more is made while what would be forgotten is younger than that. Both divide 2^16.
-const SENT_LEN_MIN: usize = 64;
 /// Places at which packets were left out; late packets from before the oldest are dropped.
 const RANGES_MAX: usize = 16;
-/// Sources whose packets may still be asked for again.
-const EPOCHS_MAX: usize = 8;
 /// Out of the sequence further back than this is no late packet but a source that began anew.
 const LATE_MAX: u16 = 1_000;
 
@@ -44,6 +40,11 @@ impl Shift {
         let key_idx = vp8.key_idx.unwrap_or(0).wrapping_add(self.key_idx) & 0x1F;
         vp8.rewrite(payload, picture_id, tl0, key_idx);
     }
+
+    /// The same after so many pictures of the source that were left out.
+    fn past(self, pictures_out: u16) -> Shift {
+        Shift { picture_id: self.picture_id.wrapping_sub(pictures_out), ..self }
+    }
 }
 
 /// A packet that was sent, and of what it was made.
@@ -57,36 +58,6 @@ pub struct Sent {
     pub source_sequence: u16,
     /// How it was changed.
     pub shift: Shift,
-}
-
-/// What is remembered of it; there are up to five hundred for each slot.
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    sequence: u16,
-    source_sequence: u16,
-    /// Pictures that had been left out of its source before it.
-    pictures_out: u16,
-    epoch: u8,
-    /// How often it was sent again; [`NOTHING`](Memory::NOTHING) where nothing is remembered.
-    repeats: u8,
-    /// When it was sent last, in milliseconds since the stream began.
-    sent_ms: u32,
-}
-
-impl Memory {
-    const NOTHING: u8 = u8::MAX;
-    const NONE: Memory = Memory {
-        sequence: 0,
-        source_sequence: 0,
-        pictures_out: 0,
-        epoch: 0,
-        repeats: Memory::NOTHING,
-        sent_ms: 0,
-    };
-
-    fn is_of(&self, sequence: u16) -> bool {
-        self.repeats != Memory::NOTHING && self.sequence == sequence
-    }
 }
 
 impl Sent {
@@ -126,12 +97,6 @@ struct Range {
     pictures_out: u16,
 }
 
-impl Range {
-    fn shift(self, of: Shift) -> Shift {
-        Shift { picture_id: of.picture_id.wrapping_sub(self.pictures_out), ..of }
-    }
-}
-
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub struct Rewriter {
@@ -143,13 +108,7 @@ pub struct Rewriter {
     last_picture_id: u16,
     last_tl0: u8,
     last_key_idx: u8,
-    began: Option<Instant>,
-    /// By the lower bits of their numbers.
-    sent: Vec<Memory>,
-    /// The last sources, and how they were changed; the newest is `epoch`.
-    epochs: VecDeque<(SourceId, Shift)>,
-    epoch: u8,
-    remembers: bool,
+    memory: Memory,
 }
 
 impl Rewriter {
@@ -165,17 +124,13 @@ impl Rewriter {
             last_picture_id: 0,
             last_tl0: 0,
             last_key_idx: 0,
-            began: None,
-            sent: Vec::new(),
-            epochs: VecDeque::new(),
-            epoch: 0,
-            remembers: true,
+            memory: Memory::new(),
         }
     }
 
     /// The same for what nobody asks for again: sound.
     pub fn without_memory(self) -> Rewriter {
-        Rewriter { remembers: false, ..self }
+        Rewriter { memory: Memory::of_nothing(), ..self }
     }
 
     /// Whose packets are forwarded.
@@ -217,7 +172,7 @@ impl Rewriter {
             current.highest = sequence;
             *current.ranges.back()?
         };
-        let (out, shift) = (sequence.wrapping_add(range.add), range.shift(current.shift));
+        let (out, shift) = (sequence.wrapping_add(range.add), current.shift.past(range.pictures_out));
         if !late {
             self.next_sequence = out.wrapping_add(1);
             self.last_timestamp = shift.timestamp(timestamp);
@@ -228,15 +183,7 @@ impl Rewriter {
                 self.last_key_idx = vp8.key_idx.unwrap_or(0).wrapping_add(shift.key_idx) & 0x1F;
             }
         }
-        let began = *self.began.get_or_insert(now);
-        self.remember(Memory {
-            sequence: out,
-            source_sequence: sequence,
-            pictures_out: range.pictures_out,
-            epoch: self.epoch,
-            repeats: 0,
-            sent_ms: ms_between(began, now),
-        });
+        self.memory.remember(out, sequence, range.pictures_out, now);
         Some(Sent { sequence: out, source, source_sequence: sequence, shift })
     }
 
@@ -283,34 +230,13 @@ impl Rewriter {
 
     /// What was sent under this number, to be sent again; `None` when it is unknown, was sent again less than `pause` ago, or three
     /// times already.
-    pub fn again(&mut self, sequence: u16, now: Instant, pause: std::time::Duration) -> Option<Sent> {
-        const REPEATS_MAX: u8 = 3;
-        let now_ms = ms_between(self.began?, now);
-        let place = self.place(sequence)?;
-        let memory = self.sent.get_mut(place).filter(|memory| memory.is_of(sequence))?;
-        let recently =
-            memory.repeats > 0 && u128::from(now_ms.saturating_sub(memory.sent_ms)) < pause.as_millis();
-        if recently || memory.repeats >= REPEATS_MAX {
-            return None;
-        }
-        memory.sent_ms = now_ms;
-        memory.repeats += 1;
-        let memory = *memory;
-        self.recall(memory)
+    pub fn again(&mut self, sequence: u16, now: Instant, pause: Duration) -> Option<Sent> {
+        self.memory.again(sequence, now, pause)
     }
 
     /// What was sent under this number, whether or not it was sent again: to fill a path with.
     pub fn look_up(&self, sequence: u16) -> Option<Sent> {
-        let memory = self.sent.get(self.place(sequence)?).filter(|memory| memory.is_of(sequence))?;
-        self.recall(*memory)
-    }
-
-    fn recall(&self, memory: Memory) -> Option<Sent> {
-        let back = usize::from(self.epoch.wrapping_sub(memory.epoch));
-        let (source, shift) = *self.epochs.get(self.epochs.len().checked_sub(back + 1)?)?;
-        let range = Range { from: 0, add: 0, pictures_out: memory.pictures_out };
-        let Memory { sequence, source_sequence, .. } = memory;
-        Some(Sent { sequence, source, source_sequence, shift: range.shift(shift) })
+        self.memory.look_up(sequence)
     }
 
     fn begin(&mut self, first: Incoming, now: Instant) {
@@ -341,48 +267,8 @@ impl Rewriter {
             ranges: VecDeque::from([Range { from: first.sequence, add, pictures_out: 0 }]),
             picture_out: None,
         });
-        self.epoch = self.epoch.wrapping_add(1);
-        self.epochs.push_back((first.source, shift));
-        if self.epochs.len() > EPOCHS_MAX {
-            self.epochs.pop_front();
-        }
+        self.memory.begin(first.source, shift);
     }
-
-    fn remember(&mut self, memory: Memory) {
-        if !self.remembers {
-            return;
-        }
-        let before = self.place(memory.sequence).and_then(|place| self.sent.get(place));
-        let is_wanted = |before: &Memory| {
-            before.repeats != Memory::NOTHING && memory.sent_ms.saturating_sub(before.sent_ms) <= SENT_MS
-        };
-        if self.sent.len() < SENT_LEN && before.is_none_or(is_wanted) {
-            self.make_room();
-        }
-        if let Some(place) = self.place(memory.sequence)
-            && let Some(place) = self.sent.get_mut(place)
-        {
-            *place = memory;
-        }
-    }
-
-    fn place(&self, sequence: u16) -> Option<usize> {
-        usize::from(sequence).checked_rem(self.sent.len())
-    }
-
-    fn make_room(&mut self) {
-        let len = (2 * self.sent.len()).clamp(SENT_LEN_MIN, SENT_LEN);
-        let before = std::mem::replace(&mut self.sent, vec![Memory::NONE; len]);
-        for memory in before.into_iter().filter(|memory| memory.repeats != Memory::NOTHING) {
-            if let Some(place) = self.sent.get_mut(usize::from(memory.sequence) % len) {
-                *place = memory;
-            }
-        }
-    }
-}
-
-fn ms_between(began: Instant, now: Instant) -> u32 {
-    u32::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u32::MAX)
 }
 
 impl Current {
@@ -401,13 +287,12 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn incoming(source: SourceId, sequence: u16, timestamp: u32) -> Incoming {
+    pub(super) fn incoming(source: SourceId, sequence: u16, timestamp: u32) -> Incoming {
         Incoming { source, sequence, timestamp, vp8: None }
     }
 
@@ -555,41 +440,5 @@ mod tests {
         seen.sort_unstable();
         let expected: Vec<(u16, u16)> = (0..20).map(|step| (5 + step, step)).collect();
         assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn a_packet_is_not_repeated_at_once_nor_for_ever() {
-        let (mut rewriter, start) = (Rewriter::new(90_000, 5), crate::rtp::beginning());
-        rewriter.forward(incoming(1, 10, 0), start);
-        let pause = Duration::from_millis(100);
-        let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(rewriter.again(5, at(10), pause).map(|sent| sent.source_sequence), Some(10));
-        assert_eq!(rewriter.again(5, at(60), pause), None);
-        assert!(rewriter.again(5, at(200), pause).is_some() && rewriter.again(5, at(400), pause).is_some());
-        assert_eq!(rewriter.again(5, at(600), pause), None, "three times are enough");
-        assert_eq!(rewriter.again(6, at(600), pause), None, "never sent");
-    }
-
-    #[test]
-    fn as_much_is_remembered_as_may_be_asked_for_again() {
-        let (mut rewriter, start) = (Rewriter::new(90_000, 5), crate::rtp::beginning());
-        let forward = |rewriter: &mut Rewriter, sequence: u16, at: Duration| {
-            rewriter.forward(incoming(1, sequence, 0), start + at).expect("in order")
-        };
-        // A tile, over the wrap of its numbers.
-        let every = Duration::from_millis(10);
-        let sent: Vec<Sent> =
-            (0..70_000).map(|step| forward(&mut rewriter, step as u16, every * step)).collect();
-        assert_eq!(rewriter.sent.len(), 128, "a second of it, and no more than that");
-        for one in &sent[sent.len() - 100..] {
-            assert_eq!(rewriter.look_up(one.sequence), Some(*one));
-        }
-        // A picture of many packets at once.
-        let burst: Vec<Sent> =
-            (70_000..70_400_u32).map(|step| forward(&mut rewriter, step as u16, every * 70_000)).collect();
-        assert!(burst.iter().all(|one| rewriter.look_up(one.sequence) == Some(*one)));
-        assert_eq!(rewriter.sent.len(), SENT_LEN);
-        let last = sent[sent.len() - 1];
-        assert_eq!(rewriter.look_up(last.sequence), Some(last), "what was there is still there");
     }
 }
