@@ -4,6 +4,7 @@
  * Whoever opens this falls back to HLS when it is refused: a stream with B-frames, a full house, a network that lets no UDP through.
  */
 
+import { backoff_ms, systemTimers, type Timers } from "../client/timers";
 import type { Playing, PlaybackState, PlaybackView } from "./playing";
 
 /** A connection that has not come about by then will not. */
@@ -13,23 +14,28 @@ const LOST_MS = 2_000;
 /** Where no picture comes for so long it is asked anew: a broadcast of another kind may have begun, or the publisher be away. */
 const STILL_MS = 5_000;
 /**
- * Where nobody publishes for so long, nobody will: a broadcast is announced a moment before its first picture, and a publisher whose network
- * failed has twenty seconds to come back where the operator has said nothing else.
+ * How often it is asked while nobody publishes: a broadcast is announced a moment before its first picture, and a publisher whose network
+ * failed may come back for as long as the operator allows, up to ten minutes. Whether the stream is over is not said here but by its state.
  */
-const ABSENT_MS = 60_000;
+const ABSENT = { first_ms: 1_000, longest_ms: 5_000 };
 /** Attempts in a row before it is given up, and the pause between two that the engine asked for none. */
 const TRIES_MAX = 3;
 const PAUSE_MS = 1_000;
+/** No pause that is asked for is kept longer than this. */
+const ASKED_MS_MAX = 30_000;
 /** How often the latency is measured. */
 const MEASURE_EVERY_MS = 1_000;
 
 interface Parts {
   video: HTMLVideoElement;
-  /** Where offers go to, the token of a private stream included. */
-  url: string;
+  /** Where offers go to now, the token of a private stream included. */
+  url(): string;
+  /** Nothing comes, and it will be asked again: whoever shows this looks whether the stream is over, and then destroys it. */
+  starves(): void;
   changed(view: PlaybackView): void;
   /** It cannot be watched so, and why; nothing more comes. */
   refused(words: string): void;
+  timers?: Timers;
 }
 
 /** What stands in `/live/…/index.m3u8?token=…` and where the same is watched over WebRTC. */
@@ -40,7 +46,9 @@ export function whep_url(playback_url: string): string {
 export class WhepPlayback implements Playing {
   readonly #parts: Parts;
   readonly #events = new AbortController();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers: Timers;
+  /** Takes back what was to be done later. */
+  readonly #later = new Set<() => void>();
   #pc: RTCPeerConnection | null = null;
   #session: string | null = null;
   #state: PlaybackState = "loading";
@@ -48,8 +56,8 @@ export class WhepPlayback implements Playing {
   #over = false;
   #stalls = 0;
   #tries = 0;
-  /** Since when nobody publishes, as far as was asked. */
-  #absent_since: number | null = null;
+  /** How often in a row it was answered that nobody publishes. */
+  #absences = 0;
   #hushed = false;
   #latency_s: number | null = null;
   /** Seconds and pictures in the jitter buffer, as last measured. */
@@ -59,6 +67,7 @@ export class WhepPlayback implements Playing {
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#timers = parts.timers ?? systemTimers;
     this.#listen();
     const ticks = setInterval(() => void this.#measure(), MEASURE_EVERY_MS);
     this.#events.signal.addEventListener("abort", () => clearInterval(ticks));
@@ -127,7 +136,7 @@ export class WhepPlayback implements Playing {
     pc.onconnectionstatechange = () => this.#connection(pc);
     try {
       await pc.setLocalDescription();
-      const answer = await fetch(this.#parts.url, {
+      const answer = await fetch(this.#parts.url(), {
         method: "POST",
         headers: { "content-type": "application/sdp" },
         body: pc.localDescription?.sdp ?? "",
@@ -138,7 +147,7 @@ export class WhepPlayback implements Playing {
       const address = session === null ? null : new URL(session, answer.url).href;
       if (this.#pc !== pc) return void leave(address);
       if (!answer.ok) return this.#answered(answer, text);
-      this.#absent_since = null;
+      this.#absences = 0;
       this.#session = address;
       await pc.setRemoteDescription({ type: "answer", sdp: text });
     } catch {
@@ -154,13 +163,14 @@ export class WhepPlayback implements Playing {
   #answered(answer: Response, text: string): void {
     if (answer.status === 404) return this.#gone();
     const words = detail_of(text) ?? `The engine answered ${answer.status}.`;
-    const wait_ms = Number(answer.headers.get("retry-after") ?? "1") * 1_000;
+    const asked_ms = Number(answer.headers.get("retry-after") ?? "") * 1_000;
+    const wait_ms = asked_ms > 0 ? Math.min(asked_ms, ASKED_MS_MAX) : PAUSE_MS;
     if (answer.status === 503) return this.#again(wait_ms, words);
     if (answer.status !== 409) return this.#refuse(words);
-    const now = performance.now();
-    this.#absent_since ??= now;
-    if (now - this.#absent_since > ABSENT_MS) return this.#gone();
-    this.#open_after(wait_ms);
+    // The engine is there and answers: whatever failed before was not the way to it.
+    this.#tries = 0;
+    this.#open_after(Math.max(wait_ms, backoff_ms(this.#absences, ABSENT, this.#timers)));
+    this.#absences += 1;
   }
 
   #connection(pc: RTCPeerConnection): void {
@@ -184,6 +194,7 @@ export class WhepPlayback implements Playing {
     this.#close();
     this.#become(this.#begun ? "waiting" : "loading");
     this.#after(wait_ms, () => void this.#open());
+    this.#parts.starves();
   }
 
   /** Nothing is on the air any more. */
@@ -198,8 +209,8 @@ export class WhepPlayback implements Playing {
   }
 
   #close(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#timers.clear();
+    for (const cancel of this.#later) cancel();
+    this.#later.clear();
     const pc = this.#pc;
     this.#pc = null;
     pc?.close();
@@ -208,11 +219,11 @@ export class WhepPlayback implements Playing {
   }
 
   #after(wait_ms: number, act: () => void): void {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    const cancel = this.#timers.after(wait_ms, () => {
+      this.#later.delete(cancel);
       if (!this.#over) act();
-    }, wait_ms);
-    this.#timers.add(timer);
+    });
+    this.#later.add(cancel);
   }
 
   /** How long pictures wait here, and half the way there and back: what lies between the engine and the eye. */

@@ -14,6 +14,8 @@ interface PlayerProps {
   title: string;
   /** Told of every change; the page beside decides what it means for the stream. */
   on_view(view: PlaybackView): void;
+  /** Nothing comes over WebRTC: the page beside looks whether the stream is over. */
+  on_starving(): void;
 }
 
 const VOLUME = "nova.volume";
@@ -21,10 +23,13 @@ const LOWEST = "nova.lowest_latency";
 const CAN_LOWEST = typeof RTCPeerConnection === "function";
 
 /** A live stream at its edge. It begins by itself. */
-export function LivePlayer({ url, whep, title, on_view }: PlayerProps) {
+export function LivePlayer({ url, whep, title, on_view, on_starving }: PlayerProps) {
   const video = useRef<HTMLVideoElement>(null);
   const stage = useRef<HTMLDivElement>(null);
   const playback = useRef<Playing | null>(null);
+  // A private stream's address is signed anew whenever the stream is read: what is asked later is asked with a token that is still good.
+  const newest = useRef({ whep, on_starving });
+  newest.current = { whep, on_starving };
   const [view, set_view] = useState<PlaybackView | null>(null);
   const [whole, set_whole] = useState(false);
   /** Over WebRTC, if that is wanted and was not refused. */
@@ -42,7 +47,8 @@ export function LivePlayer({ url, whep, title, on_view }: PlayerProps) {
     const mine: Playing = lowest
       ? new WhepPlayback({
           video: element,
-          url: whep,
+          url: () => newest.current.whep,
+          starves: () => newest.current.on_starving(),
           changed,
           refused: (words) => {
             set_refused(words);

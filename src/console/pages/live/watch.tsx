@@ -39,10 +39,10 @@ export function Watch({ params }: PageProps) {
       </Page>
     );
   }
-  return <Theatre stream={stream} key={stream.id} />;
+  return <Theatre stream={stream} look={reload} key={stream.id} />;
 }
 
-function Theatre({ stream }: { stream: Stream }) {
+function Theatre({ stream, look }: { stream: Stream; look(): void }) {
   const owner = usePerson(stream.owner);
   const mine = useSession()?.user_id === stream.owner;
   const [view, set_view] = useState<PlaybackView | null>(null);
@@ -67,7 +67,14 @@ function Theatre({ stream }: { stream: Stream }) {
     <div class="page theatre">
       <div class="seats">
         {shown ? (
-          <LivePlayer url={playing.url} whep={whep_url(own_origin(stream.playback_url))} title={stream.title} on_view={set_view} key={playing.broadcast} />
+          <LivePlayer
+            url={playing.url}
+            whep={whep_url(own_origin(stream.playback_url))}
+            title={stream.title}
+            on_view={set_view}
+            on_starving={look}
+            key={playing.broadcast}
+          />
         ) : (
           <Curtain stream={stream} />
         )}
