@@ -3,14 +3,15 @@
 import { Refused } from "../problem";
 import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
-import type { CallJoined, CallMoved, CallParticipant, CallTrack, CallWaiting, RoomEvent } from "../wire";
+import type { CallJoined, CallMoved, CallTrack, CallWaiting, RoomEvent } from "../wire";
 import { LAYERS, prefer, SCREEN_BPS_MAX } from "./codecs";
 import { Layers } from "./layers";
 import { arrived, Networks } from "./networks";
 import { Gauge, type Quality } from "./quality";
-import { RoomState } from "./room";
+import { RoomRequests } from "./requests";
 import type { CallOptions, CallState } from "./state";
 import { type Topic, type TopicOptions, Topics } from "./topics";
+import { AGAIN_MS, insist, passes, TRIES_MAX } from "./wishes";
 
 /** Voices heard at a time; the engine chooses the loudest. */
 const AUDIO_SLOTS = 3;
@@ -21,25 +22,17 @@ const PATIENCE_MS = 2_000;
 /** How often it is looked whether media comes over another network, and how long after it did no further time. */
 const LOOK_MS = 400;
 const SETTLE_MS = 5_000;
-/** Joining is tried again for about so long, while a room moves or the connection to the engine is away. */
-const TRIES_MAX = 40;
-const AGAIN_MS = 500;
-/** Refusals that pass by themselves. */
-const PASSING = new Set(["disconnected", "no_answer", "unavailable", "overloaded", "rate_limited", "draining"]);
 
-function passes(error: unknown): error is Refused {
-  return error instanceof Refused && PASSING.has(error.code);
-}
-
-export class Call extends RoomState {
+export class Call extends RoomRequests {
   readonly room: string;
-  readonly #socket: Socket;
   readonly #timers: Timers;
   readonly #options: CallOptions;
   readonly #watchers = new Set<() => void>();
   readonly #unwatch: (() => void)[] = [];
   #pc: RTCPeerConnection | null = null;
   #session: string | null = null;
+  /** The connection over which I am in the room: over another one the engine knows nothing of me until I have come back. */
+  #present_over: string | null = null;
   #senders: Partial<Record<CallTrack["source"], RTCRtpTransceiver>> = {};
   #layers: Layers | null = null;
   /** The highest layer somebody watches of each of my tracks; said as soon as it is published, so perhaps before I know of it. */
@@ -58,8 +51,7 @@ export class Call extends RoomState {
   trouble: Extract<RoomEvent, { event: "data" }>["reason"] | null = null;
 
   constructor(socket: Socket, timers: Timers, room: string, options: CallOptions) {
-    super();
-    this.#socket = socket;
+    super(socket, timers);
     this.#timers = timers;
     this.room = room;
     this.#options = options;
@@ -76,8 +68,8 @@ export class Call extends RoomState {
     this.local = local;
     this.#name = name;
     this.#unwatch.push(
-      this.#socket.on("room.event", (event) => event.room === this.room && this.#heard(event)),
-      this.#socket.watch((state) => {
+      this.socket.on("room.event", (event) => event.room === this.room && this.#heard(event)),
+      this.socket.watch((state) => {
         // Another connection knows nothing of this call: its place is taken up again.
         if (state.name === "online" && this.#session && state.connected.session !== this.#session) void this.#back();
         if (state.name === "gone") this.#end(state.reason);
@@ -89,7 +81,7 @@ export class Call extends RoomState {
   async leave(): Promise<void> {
     if (this.state.name === "ended") return;
     // Also while joining: whoever is let in after this is not there.
-    const told = this.state.name === "idle" ? null : this.#socket.ask("room.leave", { room: this.room });
+    const told = this.state.name === "idle" ? null : this.socket.ask("room.leave", { room: this.room });
     this.#end("left");
     // Whoever cannot be told finds out by the lease.
     await told?.catch(() => {});
@@ -97,11 +89,14 @@ export class Call extends RoomState {
 
   /** Withholds my microphone or camera, or shows it again. */
   async mute(source: "microphone" | "camera", muted: boolean): Promise<void> {
-    const track = this.mine(source);
     const kind = source === "microphone" ? this.local?.getAudioTracks() : this.local?.getVideoTracks();
     // The device first: nothing leaves it while the engine is being told.
     for (const one of kind ?? []) one.enabled = !muted;
-    if (track) await this.#socket.ask("room.mute", { track: track.track, muted });
+    if (!this.mine(source)) return;
+    await this.wishes.say(`mute ${source}`, () => {
+      const track = this.mine(source);
+      return track ? this.socket.ask("room.mute", { track: track.track, muted }) : null;
+    });
   }
 
   /** Shares a screen, or stops. */
@@ -109,11 +104,13 @@ export class Call extends RoomState {
     const sender = this.#senders.screen;
     if (!sender) return;
     if (!on) {
-      const track = this.mine("screen");
       this.screen?.stop();
       this.screen = null;
       await sender.sender.replaceTrack(null);
-      if (track) await this.#socket.ask("room.unpublish", { track: track.track });
+      await this.wishes.say("screen", () => {
+        const track = this.screen ? undefined : this.mine("screen");
+        return track ? this.socket.ask("room.unpublish", { track: track.track }) : null;
+      });
       this.#changed();
       return;
     }
@@ -123,11 +120,7 @@ export class Call extends RoomState {
     this.screen = picture;
     picture.onended = () => void this.share(false);
     await sender.sender.replaceTrack(picture);
-    await this.#publish(["screen"]);
-  }
-
-  async raise_hand(up: boolean): Promise<void> {
-    await this.#socket.ask("room.hand", { up });
+    await this.#publish_all();
   }
 
   /** Speaks through another microphone, or shows another camera; a camera that was not there before is switched on. */
@@ -144,7 +137,7 @@ export class Call extends RoomState {
     }
     this.local.addTrack(fresh);
     await sender.replaceTrack(fresh);
-    if (!this.mine(kind)) await this.#publish([kind]);
+    if (!this.mine(kind)) await this.#publish_all();
     this.#changed();
   }
 
@@ -154,50 +147,9 @@ export class Call extends RoomState {
     return stats && this.state.name === "in" ? this.#gauge.read(stats) : null;
   }
 
-  /** The host lets somebody in who waits, or sends them away. */
-  async admit(user: string, yes: boolean): Promise<void> {
-    await this.#socket.ask("room.admit", { user, admit: yes });
-  }
-
-  /** The host has newcomers wait, or come in by themselves. */
-  async set_lobby(on: boolean): Promise<void> {
-    await this.#socket.ask("room.lobby", { on });
-  }
-
-  /** The host says what somebody may do. */
-  async set_role(participant: number, role: CallParticipant["role"]): Promise<void> {
-    await this.#socket.ask("room.role", { participant, role });
-  }
-
-  /** The host silences somebody. */
-  async silence(participant: number): Promise<void> {
-    const track = [...this.tracks.values()].find((one) => one.participant === participant && one.source === "microphone");
-    if (track && !track.muted) await this.#socket.ask("room.mute", { track: track.track, muted: true });
-  }
-
-  /** The host takes somebody out. */
-  async kick(participant: number): Promise<void> {
-    await this.#socket.ask("room.kick", { participant });
-  }
-
-  /** The host lets nobody in any more, or everybody again. */
-  async lock(locked: boolean): Promise<void> {
-    await this.#socket.ask("room.lock", { locked });
-  }
-
   /** What people here talk about besides speaking: one's part in the topic of this name. */
   topic(name: string, options: TopicOptions = {}): Topic {
     return this.#topics.open(name, options);
-  }
-
-  /** The host makes the call a live stream of theirs. */
-  async stream(stream: string): Promise<void> {
-    await this.#socket.ask("room.stream", { stream });
-  }
-
-  /** The host ends that. */
-  async unstream(): Promise<void> {
-    await this.#socket.ask("room.unstream", {});
   }
 
   /** Says how high tracks are shown, in pixels, the most important first: what is small comes small. */
@@ -206,7 +158,7 @@ export class Call extends RoomState {
     if (asked === this.#asked || this.state.name !== "in") return;
     this.#asked = asked;
     try {
-      await this.#socket.ask("room.view", { want });
+      await this.socket.ask("room.view", { want });
     } catch (error) {
       // It was not heard: whoever shows the call is told that something has changed, and says it again.
       if (this.#asked === asked) this.#asked = "";
@@ -244,6 +196,7 @@ export class Call extends RoomState {
     });
     this.#pc?.close();
     this.#pc = pc;
+    this.#present_over = null;
     this.#asked = "";
     this.#watched.clear();
     this.paused.clear();
@@ -277,6 +230,7 @@ export class Call extends RoomState {
       await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
       this.#watch_networks(pc);
       await this.#publish_all();
+      if (this.#pc !== pc) return;
       this.#set({ name: "in" });
     } catch (error) {
       if (this.#pc !== pc) return;
@@ -286,29 +240,21 @@ export class Call extends RoomState {
   }
 
   /** Asks to come in, wherever the room is; null when nobody waits for the answer any more. */
-  async #ask_in(fields: { offer?: string; name?: string; resume?: number }, wanted: () => boolean): Promise<CallJoined | CallWaiting | null> {
-    for (let tried = 0; ; tried++) {
-      try {
-        await this.#online();
-        const answer: CallJoined | CallMoved | CallWaiting = await this.#socket.ask("room.join", { room: this.room, ...fields });
-        if (answer.type !== "room.moved") return answer;
-        if (!wanted()) return null;
-        if (tried >= TRIES_MAX) throw new Refused("unavailable", "The room could not be reached where it is.");
-        this.#socket.move(answer.url);
-      } catch (error) {
-        if (!wanted()) return null;
-        if (!passes(error) || tried >= TRIES_MAX) throw error;
-        await pause(this.#timers, error.retry_after_ms ?? AGAIN_MS);
-      }
-    }
+  #ask_in(fields: { offer?: string; name?: string; resume?: number }, wanted: () => boolean): Promise<CallJoined | CallWaiting | null> {
+    return insist(this.#timers, () => this.#online(), wanted, async () => {
+      const answer: CallJoined | CallMoved | CallWaiting = await this.socket.ask("room.join", { room: this.room, ...fields });
+      if (answer.type !== "room.moved") return answer;
+      if (wanted()) this.socket.move(answer.url);
+      throw new Refused("unavailable", "The room could not be reached where it is.", 0);
+    });
   }
 
   /** Resolves when the engine can be asked. */
   #online(): Promise<void> {
-    const { name } = this.#socket.state;
+    const { name } = this.socket.state;
     if (name === "online" || name === "gone" || name === "idle") return Promise.resolve();
     return new Promise((resolve) => {
-      const unwatch = this.#socket.watch((state) => {
+      const unwatch = this.socket.watch((state) => {
         if (state.name === "connecting" || state.name === "offline") return;
         unwatch();
         resolve();
@@ -316,13 +262,27 @@ export class Call extends RoomState {
     });
   }
 
+  /** Resolves when I am in the room over the connection there is, or the call is over. */
+  protected present(): Promise<void> {
+    const is_there = () => this.state.name === "ended" || (this.#present_over !== null && this.#present_over === this.#online_session());
+    if (is_there()) return Promise.resolve();
+    return new Promise((resolve) => {
+      const unwatch = this.watch(() => {
+        if (!is_there()) return;
+        unwatch();
+        resolve();
+      });
+    });
+  }
+
   #online_session(): string | null {
-    return this.#socket.state.name === "online" ? this.#socket.state.connected.session : null;
+    return this.socket.state.name === "online" ? this.socket.state.connected.session : null;
   }
 
   #take(joined: CallJoined): void {
     this.take(joined);
     this.#session = this.#online_session();
+    this.#present_over = this.#session;
   }
 
   /** Another connection to the engine: to the same place while that is kept for us, with everything that flows; otherwise anew. */
@@ -341,6 +301,7 @@ export class Call extends RoomState {
       this.#take(joined);
       if (joined.answer !== undefined) await pc.setRemoteDescription({ type: "answer", sdp: joined.answer });
       await this.#publish_all();
+      if (this.#pc !== pc) return;
       this.#agree();
       this.#set({ name: "in" });
     } catch {
@@ -353,7 +314,7 @@ export class Call extends RoomState {
     for (const source of ["microphone", "camera"] as const) {
       const track = this.mine(source);
       const device = this.#senders[source]?.sender.track;
-      if (!track || !device || track.muted === !device.enabled) continue;
+      if (!track || !device || track.muted === !device.enabled || this.wishes.has(`mute ${source}`)) continue;
       // The host may have silenced me; nobody but me has made me heard or seen.
       if (track.muted) device.enabled = false;
       else void this.mute(source, true).catch(() => {});
@@ -368,8 +329,10 @@ export class Call extends RoomState {
   /** Publishes what I have and is not published, if I may. */
   async #publish_all(): Promise<void> {
     if (this.me !== null && this.participants.get(this.me)?.role === "listener") return;
-    const has = { microphone: this.local?.getAudioTracks().length, camera: this.local?.getVideoTracks().length, screen: this.screen ? 1 : 0 };
     for (let tried = 0; ; tried++) {
+      await this.present();
+      if (this.state.name === "ended") return;
+      const has = { microphone: this.local?.getAudioTracks().length, camera: this.local?.getVideoTracks().length, screen: this.screen ? 1 : 0 };
       const sources = (["microphone", "camera", "screen"] as const).filter((source) => has[source] && !this.mine(source));
       try {
         return await this.#publish(sources);
@@ -390,7 +353,7 @@ export class Call extends RoomState {
       return [{ mid: sender.mid, source, muted: track ? !track.enabled : true }];
     });
     if (tracks.length === 0) return;
-    const published = await this.#socket.ask("room.publish", { tracks });
+    const published = await this.socket.ask("room.publish", { tracks });
     for (const track of published.tracks) this.tracks.set(track.track, track);
     this.#make_layers();
     this.#changed();
@@ -414,7 +377,7 @@ export class Call extends RoomState {
       if (has_left && this.#pc === pc) {
         // The socket is still on the network that is gone, and nobody tells it.
         this.#moves = true;
-        this.#socket.redial();
+        this.socket.redial();
       }
       this.#timers.after(has_left ? SETTLE_MS : LOOK_MS, () => void look());
     };
@@ -436,7 +399,7 @@ export class Call extends RoomState {
     this.#set({ name: "reconnecting" });
     try {
       await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
-      const { answer } = await this.#socket.ask("room.offer", { offer: pc.localDescription?.sdp ?? "" });
+      const { answer } = await this.socket.ask("room.offer", { offer: pc.localDescription?.sdp ?? "" });
       if (this.#pc === pc) await pc.setRemoteDescription({ type: "answer", sdp: answer });
     } catch (error) {
       // Where the socket is away too it joins anew when it is back.
@@ -450,8 +413,11 @@ export class Call extends RoomState {
     this.hear(event);
     switch (event.event) {
       case "muted":
-        // The host has silenced me: nothing leaves my device either.
-        if (event.muted && this.mine("microphone")?.track === event.track) for (const one of this.local?.getAudioTracks() ?? []) one.enabled = false;
+        // The host has silenced me: nothing leaves my device either, and what I wanted before does not count any more.
+        if (event.muted && this.mine("microphone")?.track === event.track) {
+          for (const one of this.local?.getAudioTracks() ?? []) one.enabled = false;
+          this.wishes.drop("mute microphone");
+        }
         break;
       case "data":
         if (event.ended) this.#topics.end();
@@ -488,6 +454,7 @@ export class Call extends RoomState {
     this.#pc = null;
     for (const track of this.local?.getTracks() ?? []) track.stop();
     this.screen?.stop();
+    this.wishes.clear();
     this.#set({ name: "ended", reason });
   }
 

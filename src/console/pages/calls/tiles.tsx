@@ -34,14 +34,14 @@ export function Tile({ call, person, wave }: { call: Call; person: CallParticipa
               type="button"
               title={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
               aria-label={person.role === "listener" ? `Let ${name} speak` : `Let ${name} only listen`}
-              onClick={() => void call.set_role(person.participant, person.role === "listener" ? "speaker" : "listener").catch((error) => say(words_of(error)))}
+              onClick={() => told(call.set_role(person.participant, person.role === "listener" ? "speaker" : "listener"))}
             >
               <Icon name={person.role === "listener" ? "mic" : "eye"} />
             </button>
-            <button type="button" title={`Mute ${name}`} aria-label={`Mute ${name}`} disabled={!microphone || microphone.muted} onClick={() => void call.silence(person.participant)}>
+            <button type="button" title={`Mute ${name}`} aria-label={`Mute ${name}`} disabled={!microphone || microphone.muted} onClick={() => told(call.silence(person.participant))}>
               <Icon name="silent" />
             </button>
-            <button type="button" title={`Remove ${name}`} aria-label={`Remove ${name}`} onClick={() => void call.kick(person.participant)}>
+            <button type="button" title={`Remove ${name}`} aria-label={`Remove ${name}`} onClick={() => told(call.kick(person.participant))}>
               <Icon name="close" />
             </button>
           </span>
@@ -49,6 +49,11 @@ export function Tile({ call, person, wave }: { call: Call; person: CallParticipa
       </figcaption>
     </figure>
   );
+}
+
+/** Why the engine does not do what was asked, where it does not. */
+function told(asked: Promise<void>): void {
+  void asked.catch((error: unknown) => say(words_of(error)));
 }
 
 export function Screen({ call, track }: { call: Call; track: CallTrack }) {
