@@ -7,41 +7,44 @@
 //! Nothing is believed before it was proven: an address before a signed binding request came from it, a certificate before it has the
 //! fingerprint that came over the signalling, a stream before one of its packets could be opened. State that strangers could make
 //! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`].
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | `identity` | who each side says it is: certificates, and names and passwords of ICE |
+//! | `paths` | which addresses are the participant's, and to which of them it is sent |
+//! | `hello` | which seals the client knows |
+//! | `srtp` | the seals of media |
+//! | [`client`] | the other side: what a browser does |
 
 pub mod client;
+mod hello;
+mod identity;
 mod paths;
+mod srtp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use ring::digest;
-use ring::rand::SecureRandom as _;
-use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
-use rtc_dtls::crypto::Certificate;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
 use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
-use rtc_srtp::context::Context;
-use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
-use rtc_srtp::protection_profile::ProtectionProfile;
 
-use crate::bits::ByteReader;
 use crate::stun::Binding;
+use hello::SrtpOffer;
+use identity::fingerprint;
 use paths::Paths;
+use srtp::{Opening, Sealing, profile_of};
+
+pub use identity::{Credentials, Fingerprint, Identity, IdentityError};
+pub use srtp::STREAMS_MAX;
 
 /// Addresses of one participant that are believed at a time; a phone has two or three. When full the oldest is forgotten.
 pub const ADDRESSES_MAX: usize = 8;
-/// Streams a participant may send: three layers, their retransmissions, and sound, for camera and screen, twice.
-pub const STREAMS_MAX: usize = 32;
-/// Streams that may be tried a second beyond those that are known; each costs a derivation of keys.
-const TRIES_PER_S: u32 = 40;
-/// Packets that may come out of order before SRTP takes them for repeats: a burst of a large picture, reordered.
-const REPLAY_WINDOW: usize = 1_024;
 /// How long ICE and DTLS may take together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Without a signed request for so long the participant's consent is gone (RFC 7675 section 5.1).
@@ -50,79 +53,6 @@ const CONSENT_LIMIT: Duration = Duration::from_secs(30);
 const HELLO_DATAGRAMS_MAX: usize = 4;
 /// The DTLS association outlives changes of address, so it knows only this one.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
-
-/// A SHA-256 fingerprint of a certificate (RFC 8122 section 5).
-pub type Fingerprint = [u8; 32];
-
-/// A key and its certificate, made anew with every process.
-pub struct Identity {
-    provider: Arc<dyn RTCCryptoProvider>,
-    certificate: Certificate,
-    fingerprint: Fingerprint,
-}
-
-/// Why no identity could be made.
-#[derive(Debug, thiserror::Error)]
-#[error("no certificate for calls could be made: {0}")]
-pub struct IdentityError(String);
-
-impl Identity {
-    /// A new key on P-256.
-    pub fn generate() -> Result<Identity, IdentityError> {
-        let provider = rtc_crypto::default_provider().map_err(|error| IdentityError(error.to_string()))?;
-        let certificate = Certificate::generate_self_signed(vec!["nova".to_owned()], provider.crypto())
-            .map_err(|error| IdentityError(error.to_string()))?;
-        let der = certificate.certificate.first().ok_or_else(|| IdentityError("it is empty".to_owned()))?;
-        let fingerprint = fingerprint(der);
-        Ok(Identity { provider, certificate, fingerprint })
-    }
-
-    /// What the signalling says of it.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-}
-
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
-    }
-}
-
-fn fingerprint(der: &[u8]) -> Fingerprint {
-    let digest = digest::digest(&digest::SHA256, der);
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
-}
-
-/// Name and password of one side of an ICE session.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// 4 to 256 characters of `A-Z a-z 0-9 + /`.
-    pub ufrag: String,
-    /// 22 to 256 characters of the same.
-    pub password: String,
-}
-
-impl Credentials {
-    /// New ones. The ufrag begins with `token`, by which a datagram finds its shard and participant.
-    pub fn generate(token: &str) -> Result<Credentials, ring::error::Unspecified> {
-        Ok(Credentials { ufrag: format!("{token}{}", random_text(6)?), password: random_text(24)? })
-    }
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
-    }
-}
-
-fn random_text(len: usize) -> Result<String, ring::error::Unspecified> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut random = vec![0; len];
-    ring::rand::SystemRandom::new().fill(&mut random)?;
-    let letter = |byte: u8| LETTERS.get(usize::from(byte & 63)).map(|letter| char::from(*letter));
-    Ok(random.into_iter().filter_map(letter).collect())
-}
 
 /// A datagram to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,44 +103,6 @@ enum Dtls {
         sealing: Box<Sealing>,
         opening: Box<Opening>,
     },
-}
-
-/// Seals packets.
-struct Sealing {
-    context: Context,
-    /// Filled anew for each packet: reading every header again would cost three allocations a packet.
-    header: rtc_rtp::Header,
-}
-
-impl Sealing {
-    fn seal_rtp(&mut self, packet: &[u8]) -> Option<BytesMut> {
-        let mut reader = ByteReader::new(packet);
-        let first = reader.u8().ok()?;
-        reader.skip(1).ok()?;
-        self.header.sequence_number = reader.u16().ok()?;
-        reader.skip(4).ok()?;
-        self.header.ssrc = reader.u32().ok()?;
-        let mut words = usize::from(first & 0x0F);
-        if first & 0x10 != 0 {
-            reader.skip(words * 4 + 2).ok()?;
-            words += 1 + usize::from(reader.u16().ok()?);
-        }
-        // The cipher asks only for the length, the stream and the number; a list of contributing sources has any length.
-        self.header.csrc.resize(words, 0);
-        if packet.len() < 12 + words * 4 {
-            return None;
-        }
-        self.context.encrypt_rtp_with_header(packet, &self.header).ok()
-    }
-}
-
-/// Opens packets; streams become known only by a packet that could be opened.
-struct Opening {
-    keys: SrtpConfig,
-    context: Context,
-    known: Vec<u32>,
-    tries: u32,
-    tries_since: Instant,
 }
 
 /// One participant's transport; see the [module documentation](self).
@@ -315,7 +207,7 @@ impl Peer {
         let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.paths.chosen()) else {
             return None;
         };
-        Some(Transmit { to, bytes: sealing.context.encrypt_rtcp(compound).ok()? })
+        Some(Transmit { to, bytes: sealing.seal_rtcp(compound)? })
     }
 
     /// Seals a packet of SCTP; nothing is sent before the participant is connected.
@@ -445,12 +337,9 @@ impl Peer {
         let material =
             state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], keys.keying_material_len())?;
         keys.set_session_keys_from_keying_material(material.as_ref(), false)?;
-        let crypto = self.identity.provider.crypto();
-        let (key, salt) = (&keys.keys.local_master_key, &keys.keys.local_master_salt);
-        let context = Context::new(key, salt, profile, None, None, crypto)?;
-        let sealing = Box::new(Sealing { context, header: rtc_rtp::Header::default() });
-        let context = opening(&keys, self.identity.provider.as_ref())?;
-        let opening = Box::new(Opening { keys, context, known: Vec::new(), tries: 0, tries_since: now });
+        let provider = self.identity.provider.as_ref();
+        let sealing = Box::new(Sealing::new(&keys, provider)?);
+        let opening = Box::new(Opening::new(keys, provider, now)?);
         self.dtls = Dtls::Done { endpoint, sealing, opening };
         Ok(())
     }
@@ -458,29 +347,11 @@ impl Peer {
     fn input_srtp(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Input {
         let Dtls::Done { opening, .. } = &mut self.dtls else { return Input::Nothing };
         let is_rtcp = crate::rtp::rtcp::is_rtcp(datagram);
-        let mut reader = ByteReader::new(datagram);
-        let Ok(ssrc) = reader.skip(if is_rtcp { 4 } else { 8 }).and_then(|()| reader.u32()) else {
+        let Some(clear) = opening.open(datagram, is_rtcp, now, self.identity.provider.as_ref()) else {
             return Input::Nothing;
         };
-        if !opening.known.contains(&ssrc)
-            && !opening.admit(ssrc, is_rtcp, datagram, now, self.identity.provider.as_ref())
-        {
-            return Input::Nothing;
-        }
-        let opened = if is_rtcp {
-            opening.context.decrypt_rtcp(datagram)
-        } else {
-            opening.context.decrypt_rtp(datagram)
-        };
-        if opened.is_ok() {
-            self.paths.hear(from, now);
-        }
-        match opened {
-            Ok(clear) if is_rtcp => Input::Rtcp(clear),
-            Ok(clear) => Input::Rtp(clear),
-            // Repeated, changed on the way, or not the participant's.
-            Err(_) => Input::Nothing,
-        }
+        self.paths.hear(from, now);
+        if is_rtcp { Input::Rtcp(clear) } else { Input::Rtp(clear) }
     }
 }
 
@@ -490,129 +361,9 @@ impl std::fmt::Debug for Peer {
     }
 }
 
-impl Opening {
-    /// The context remembers every stream it was asked for, opened or not; so a stream is tried on one of its own first.
-    fn admit(
-        &mut self,
-        ssrc: u32,
-        is_rtcp: bool,
-        datagram: &[u8],
-        now: Instant,
-        provider: &dyn RTCCryptoProvider,
-    ) -> bool {
-        if now.saturating_duration_since(self.tries_since) > Duration::from_secs(1) {
-            (self.tries, self.tries_since) = (0, now);
-        }
-        if self.known.len() >= STREAMS_MAX || self.tries >= TRIES_PER_S {
-            return false;
-        }
-        self.tries += 1;
-        let Ok(mut alone) = opening(&self.keys, provider) else { return false };
-        let opened = if is_rtcp { alone.decrypt_rtcp(datagram) } else { alone.decrypt_rtp(datagram) };
-        if opened.is_ok() {
-            self.known.push(ssrc);
-        }
-        opened.is_ok()
-    }
-}
-
-fn profile_of(agreed: Offered) -> Result<ProtectionProfile, Error> {
-    match agreed {
-        Offered::Srtp_Aead_Aes_128_Gcm => Ok(ProtectionProfile::AeadAes128Gcm),
-        Offered::Srtp_Aead_Aes_256_Gcm => Ok(ProtectionProfile::AeadAes256Gcm),
-        Offered::Srtp_Aes128_Cm_Hmac_Sha1_80 => Ok(ProtectionProfile::Aes128CmHmacSha1_80),
-        _ => Err(Error::ErrNoSuchSrtpProfile),
-    }
-}
-
-fn opening(keys: &SrtpConfig, provider: &dyn RTCCryptoProvider) -> Result<Context, Error> {
-    let (key, salt) = (&keys.keys.remote_master_key, &keys.keys.remote_master_salt);
-    let (rtp, rtcp) = (srtp_replay_protection(REPLAY_WINDOW), srtcp_replay_protection(64));
-    Context::new(key, salt, keys.profile, Some(rtp), Some(rtcp), provider.crypto())
-}
-
 fn flush(endpoint: &mut Endpoint, to: SocketAddr, out: &mut Vec<Transmit>) {
     while let Some(message) = endpoint.poll_transmit() {
         out.push(Transmit { to, bytes: message.message });
-    }
-}
-
-/// What a ClientHello offers for SRTP (RFC 5764 section 4.1.1, RFC 7714).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SrtpOffer {
-    /// AES-GCM among others.
-    Gcm,
-    /// Others only.
-    Other,
-    /// It is not whole yet, or its pieces came out of order.
-    Unfinished,
-}
-
-impl SrtpOffer {
-    /// Reads the datagrams of a ClientHello (RFC 6347 section 4.2.2).
-    fn read(datagrams: &[BytesMut]) -> SrtpOffer {
-        let mut hello = Vec::new();
-        for datagram in datagrams {
-            let mut records = ByteReader::new(datagram);
-            // A datagram holds one record or several.
-            while let Some((len, offset, piece)) = hello_piece(&mut records) {
-                if offset == hello.len() && hello.len() + piece.len() <= len {
-                    hello.extend_from_slice(piece);
-                }
-                if hello.len() == len {
-                    return match offers_gcm(&hello) {
-                        Some(true) => SrtpOffer::Gcm,
-                        _ => SrtpOffer::Other,
-                    };
-                }
-            }
-        }
-        SrtpOffer::Unfinished
-    }
-}
-
-/// The next record, if it is a piece of a ClientHello: the length of the whole, where the piece begins, and the piece.
-fn hello_piece<'a>(records: &mut ByteReader<'a>) -> Option<(usize, usize, &'a [u8])> {
-    const HANDSHAKE: u8 = 22;
-    const CLIENT_HELLO: u8 = 1;
-    let kind = records.u8().ok()?;
-    records.skip(2 + 8).ok()?;
-    let len = usize::from(records.u16().ok()?);
-    let mut record = ByteReader::new(records.take(len).ok()?);
-    if kind != HANDSHAKE || record.u8().ok()? != CLIENT_HELLO {
-        return None;
-    }
-    let whole = usize::try_from(record.u24().ok()?).ok()?;
-    record.skip(2).ok()?;
-    let offset = usize::try_from(record.u24().ok()?).ok()?;
-    let len = usize::try_from(record.u24().ok()?).ok()?;
-    Some((whole, offset, record.take(len).ok()?))
-}
-
-/// Whether a whole ClientHello offers an AES-GCM profile; `None` when it offers none at all.
-fn offers_gcm(hello: &[u8]) -> Option<bool> {
-    const USE_SRTP: u16 = 14;
-    let mut reader = ByteReader::new(hello);
-    // Version and random; then session, cookie, cipher suites, compression methods, and the length of the extensions.
-    reader.skip(2 + 32).ok()?;
-    for _ in 0..2 {
-        let len = usize::from(reader.u8().ok()?);
-        reader.skip(len).ok()?;
-    }
-    let len = usize::from(reader.u16().ok()?);
-    reader.skip(len).ok()?;
-    let len = usize::from(reader.u8().ok()?);
-    reader.skip(len).ok()?;
-    reader.skip(2).ok()?;
-    loop {
-        let (kind, len) = (reader.u16().ok()?, usize::from(reader.u16().ok()?));
-        let value = reader.take(len).ok()?;
-        if kind == USE_SRTP {
-            let mut profiles = ByteReader::new(value);
-            let len = usize::from(profiles.u16().ok()?);
-            let list = profiles.take(len).ok()?;
-            return Some(list.chunks_exact(2).any(|profile| matches!(profile, [0, 7 | 8])));
-        }
     }
 }
 

@@ -13,7 +13,9 @@ use rtc_shared::error::Error;
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
 
-use super::{Credentials, Fingerprint, Identity, NOWHERE, fingerprint, opening, profile_of};
+use super::identity::fingerprint;
+use super::srtp::{opening, profile_of};
+use super::{Credentials, Fingerprint, Identity, NOWHERE};
 use crate::rtp::rtcp;
 use crate::stun;
 

@@ -1,5 +1,8 @@
 //! A client in this process connects, and everything that would make the transport believe a stranger is tried.
 
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+use super::srtp::TRIES_PER_S;
 use super::*;
 use crate::stun;
 
