@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `place` | which shard of a node it is, and how ufrags say so |
 //! | `member` | one participant: transport, tracks, slots |
+//! | `tracks` | what participants publish |
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
@@ -18,18 +19,23 @@
 //! | `absence` | what is not held against anybody after the shard itself was away |
 //! | `plan` | which layer of it is sent, as the receiver's path carries it |
 //! | `feedback` | RTCP in both directions, and what is due when |
+//! | `out` | what comes out: datagrams, events, packets that are handed out |
+//! | `counts` | what is counted, and how participants do |
 
 mod absence;
 mod binding;
+mod counts;
 mod fed;
 mod feedback;
 mod forward;
 mod listener;
 mod member;
+mod out;
 mod place;
 mod plan;
 pub mod stress;
 mod topics;
+mod tracks;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,24 +44,22 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::peer::{Credentials, Failure, Identity, Input, Peer, Transmit};
-use crate::rtp::payload::Codec;
-use crate::rtp::ring::Kept;
-use crate::rtp::rtcp::SenderTime;
+use crate::peer::{Credentials, Identity, Input, Peer};
 use crate::sdp::{Answerer, Direction, Kind, Offer};
 use crate::stun::{self, Binding};
-use member::{Member, Track};
+use member::Member;
 
 pub use binding::{SPEAKERS_MAX, Want};
+pub use counts::{Counts, Survey};
 pub use fed::Packet;
 pub use listener::PICTURE_SLOT;
+pub use out::{Event, Out, Taken};
 pub use place::{Astray, Marks, Place};
 pub use topics::Trouble;
+pub use tracks::{Source, TRACKS_MAX, TrackKey};
 
 /// How often [`Sfu::poll`] wants to be asked.
 pub const POLL: Duration = Duration::from_millis(25);
-/// Tracks one participant may publish: microphone, camera, screen and its sound.
-pub const TRACKS_MAX: usize = 4;
 
 /// One participant of a node's shards; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,32 +90,6 @@ impl MemberId {
 /// A room, as its decider names it.
 pub type RoomKey = u128;
 
-/// A track, as its decider names it; unique in this shard, below 2^60.
-pub type TrackKey = u64;
-
-/// What a track shows or tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Source {
-    /// A voice.
-    Microphone,
-    /// A face.
-    Camera,
-    /// A screen that is shared.
-    Screen,
-    /// The sound of what is shared.
-    ScreenAudio,
-}
-
-impl Source {
-    /// Sound or pictures.
-    pub fn kind(self) -> Kind {
-        match self {
-            Source::Microphone | Source::ScreenAudio => Kind::Audio,
-            Source::Camera | Source::Screen => Kind::Video,
-        }
-    }
-}
-
 /// Why something cannot be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SfuError {
@@ -130,106 +108,6 @@ pub enum SfuError {
     /// The operating system gives no random numbers.
     #[error("no random numbers")]
     Random,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Media may flow.
-    Connected(MemberId),
-    /// The transport has ended; the participant may come back with a new offer.
-    Failed(MemberId, Failure),
-    /// The client closed its connection.
-    Closed(MemberId),
-    /// What is in the slots of a participant: the slot's mid, and the track in it.
-    Slots(MemberId, Vec<(String, Option<TrackKey>)>),
-    /// Who speaks, the loudest first.
-    Speakers(RoomKey, Vec<MemberId>),
-    /// A track in a slot of a participant is not sent because their path does not carry even the least of it, or is again.
-    Paused(MemberId, TrackKey, bool),
-    /// The highest layer of a track that anybody watches, counted from 0; `None` when nobody does.
-    Wanted(MemberId, TrackKey, Option<usize>),
-    /// Something about the data channels of a participant went wrong.
-    Data(MemberId, Trouble),
-}
-
-/// What is to be sent, and what is to be told.
-#[derive(Debug, Default)]
-pub struct Out {
-    /// Datagrams, in order.
-    pub transmits: Vec<Transmit>,
-    /// Events, in order.
-    pub events: Vec<Event>,
-    /// Packets of tracks that are [taken](Sfu::take), and of what [listeners](Sfu::open_listener) have in their slots.
-    pub taken: Vec<Taken>,
-    /// Addresses that are nobody's any more.
-    pub forgotten: Vec<SocketAddr>,
-}
-
-/// A packet that is handed out: of a track that is taken, as its publisher sent it; or of a listener's slot, numbered as one stream
-/// whatever is in the slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
-    /// Who publishes the track that is taken, or who listens.
-    pub member: MemberId,
-    /// In which slot of the listener.
-    pub slot: usize,
-    /// Of which track.
-    pub track: TrackKey,
-    /// How it is coded.
-    pub codec: Codec,
-    /// What.
-    pub kept: Kept,
-    /// What the publisher told last of the time of this track.
-    pub told: Option<SenderTime>,
-}
-
-/// What is counted, since the shard began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// RTP packets that were opened.
-    pub packets_in: u64,
-    /// Bytes of their payloads.
-    pub bytes_in: u64,
-    /// RTP packets that were sent.
-    pub packets_out: u64,
-    /// Bytes of their payloads.
-    pub bytes_out: u64,
-    /// Packets subscribers asked for again and got.
-    pub repeated: u64,
-    /// Packets publishers were asked for again.
-    pub asked_again: u64,
-    /// Keyframes publishers were asked for.
-    pub keyframes_asked: u64,
-    /// Packets subscribers asked for again, whether or not they got them.
-    pub nacked: u64,
-    /// Keyframes subscribers asked for.
-    pub keyframes_wished: u64,
-    /// Packets that were sent to see what a path carries.
-    pub probes: u64,
-    /// Datagrams from addresses nobody vouched for.
-    pub unknown: u64,
-    /// Messages that came on data channels.
-    pub messages_in: u64,
-    /// Messages that were given to data channels.
-    pub messages_out: u64,
-    /// Messages that were lost because their sender said more than may be said.
-    pub messages_too_fast: u64,
-    /// Messages that were lost because their receiver was slow.
-    pub messages_too_slow: u64,
-    /// Messages of participants who only listen.
-    pub messages_refused: u64,
-}
-
-/// How participants do at a moment.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Survey {
-    /// Tracks in slots that are paused because a path does not carry them.
-    pub paused: usize,
-    /// What paths are believed to carry, bits a second, of those that say something.
-    pub estimates_bps: Vec<u64>,
-    /// Shares of packets that were lost lately on those paths.
-    pub losses: Vec<f64>,
 }
 
 /// See the [module documentation](self).
@@ -392,75 +270,6 @@ impl Sfu {
             room.stale = true;
         }
         Ok(self.answer(member, offer))
-    }
-
-    /// A participant publishes what it sends on an m-line.
-    pub fn publish(
-        &mut self,
-        id: MemberId,
-        key: TrackKey,
-        mid: &str,
-        source: Source,
-        muted: bool,
-    ) -> Result<(), SfuError> {
-        let member = self.member(id)?;
-        let section = member.sections.iter().find(|section| section.mid == mid).ok_or(SfuError::NoSuchMid)?;
-        let format = section.formats.first().ok_or(SfuError::NoSuchMid)?;
-        if section.kind != Some(source.kind()) || section.direction == Direction::Receives {
-            return Err(SfuError::NoSuchMid);
-        }
-        if member.tracks.iter().any(|track| track.mid == mid) {
-            return Err(SfuError::NoSuchMid);
-        }
-        if member.tracks.len() >= TRACKS_MAX {
-            return Err(SfuError::TooManyTracks);
-        }
-        let track = Track::new(key, mid, source, muted, format.codec, &section.rids);
-        member.tracks.push(track);
-        let room = member.room;
-        self.mark_stale(room);
-        Ok(())
-    }
-
-    /// A participant publishes a track no more.
-    pub fn unpublish(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
-        let member = self.member(id)?;
-        member.streams.retain(|_, stream| stream.track != key);
-        member.taps.retain(|tapped| *tapped != key);
-        member.tracks.retain(|track| track.key != key);
-        let room = member.room;
-        self.mark_stale(room);
-        Ok(())
-    }
-
-    /// Hands out the packets of a track too, in [`Out::taken`].
-    pub fn take(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
-        let member = self.member(id)?;
-        if !member.taps.contains(&key) {
-            member.taps.push(key);
-        }
-        Ok(())
-    }
-
-    /// Asks the publisher of a track for a keyframe; it is asked at most every half second.
-    pub fn ask_keyframe(&mut self, id: MemberId, key: TrackKey) -> Result<(), SfuError> {
-        let track = self.member(id)?.track(key).ok_or(SfuError::Gone)?;
-        for layer in &mut track.layers {
-            layer.keyframe_wanted = true;
-        }
-        Ok(())
-    }
-
-    /// A track is muted or not.
-    pub fn mute(&mut self, id: MemberId, key: TrackKey, muted: bool) -> Result<(), SfuError> {
-        let member = self.member(id)?;
-        if let Some(track) = member.tracks.iter_mut().find(|track| track.key == key) {
-            track.muted = muted;
-            track.level = binding::SILENCE;
-        }
-        let room = member.room;
-        self.mark_stale(room);
-        Ok(())
     }
 
     /// What a participant wants to see, the most important first. Without a wish it sees who spoke last.

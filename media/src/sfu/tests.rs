@@ -3,11 +3,14 @@
 use bytes::BytesMut;
 
 mod demux;
+mod faces;
+mod feed;
 mod listener;
 mod moves;
 mod network;
 mod red;
 mod selector;
+mod strangers;
 mod topics;
 
 use super::*;
@@ -158,95 +161,6 @@ const Q: u32 = (b'q' as u32) << 8;
 const H: u32 = (b'h' as u32) << 8;
 
 #[test]
-fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
-    let mut call = Call::new();
-    let (ann, bo) = (call.join(), call.join());
-    call.publish(ann, 1, "1", Source::Camera);
-    call.pass(50);
-    call.picture(ann, "q", 10, false);
-    call.pass(50);
-    assert!(call.people[bo].rtp.is_empty(), "nothing can be begun with");
-    assert_eq!(call.keyframes_asked(ann, Q), 1);
-    call.picture(ann, "q", 11, true);
-    for sequence in 12..15 {
-        call.picture(ann, "q", sequence, false);
-    }
-    let seen: Vec<_> = call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
-    assert_eq!(seen.len(), 4);
-    assert!(seen.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
-    assert!(seen.windows(2).all(|two| two[1].timestamp.wrapping_sub(two[0].timestamp) == 3_000));
-    let (ssrc, lost) = (seen[0].ssrc, seen[2].sequence);
-    assert_eq!(seen[2].payload, [0x10, 1, b'q']);
-    let slot = Event::Slots(call.people[bo].id, vec![("2".to_owned(), None), ("3".to_owned(), Some(1))]);
-    assert!(call.events.contains(&slot), "{:?}", call.events);
-
-    call.people[bo].rtp.clear();
-    let mut nack = Vec::new();
-    rtcp::write_nack(&mut nack, 1, ssrc, &[lost]);
-    call.says_rtcp(bo, &nack);
-    let again = Packet::read(&call.people[bo].rtp[0]).unwrap();
-    assert_eq!((again.ssrc, again.payload_type), (ssrc + 1, 97));
-    assert_eq!(again.payload, [&lost.to_be_bytes()[..], &[0x10, 1, b'q']].concat());
-    call.says_rtcp(bo, &nack);
-    assert_eq!(call.people[bo].rtp.len(), 1, "asked twice at once");
-}
-
-#[test]
-fn a_layer_that_is_made_no_more_keeps_nothing() {
-    let mut call = Call::new();
-    let (ann, _bo) = (call.join(), call.join());
-    call.publish(ann, 1, "1", Source::Camera);
-    for sequence in 1..40 {
-        call.picture(ann, "h", sequence, sequence == 1);
-        call.pass(25);
-    }
-    let kept = |call: &Call| {
-        let layers = &call.sfu.members[call.people[ann].id.index as usize].tracks[0].layers;
-        layers.iter().map(|layer| layer.ring.from(1).count()).sum::<usize>()
-    };
-    assert_eq!(kept(&call), 39);
-    call.pass(2_500);
-    assert!(kept(&call) <= 1, "{} packets", kept(&call));
-}
-
-#[test]
-fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
-    let mut call = Call::new();
-    let (ann, bo) = (call.join(), call.join());
-    call.publish(ann, 1, "1", Source::Camera);
-    let small = vec![Want { track: 1, height: 180 }];
-    call.sfu.view(call.people[bo].id, small).unwrap();
-    call.pass(50);
-    let both = |call: &mut Call, sequence, keyframe| {
-        call.picture(ann, "q", sequence, keyframe);
-        call.picture(ann, "h", sequence, keyframe);
-        call.pass(25);
-    };
-    both(&mut call, 1, true);
-    // So much later the keyframe of the other layer is too old to be begun with.
-    for sequence in 2..20 {
-        both(&mut call, sequence, false);
-    }
-    let shown = |call: &Call| -> Vec<u8> {
-        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
-    };
-    assert_eq!(shown(&call), b"q".repeat(19));
-    call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 700 }]).unwrap();
-    call.pass(50);
-    both(&mut call, 20, false);
-    assert_eq!(shown(&call), b"q".repeat(20), "until the keyframe the small one goes on");
-    assert_eq!(call.keyframes_asked(ann, H), 1);
-    both(&mut call, 21, true);
-    both(&mut call, 22, false);
-    assert_eq!(shown(&call), [b"q".repeat(21), b"hh".to_vec()].concat());
-    let sequences: Vec<u16> =
-        call.people[bo].rtp.iter().map(|it| Packet::read(it).unwrap().sequence).collect();
-    assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "{sequences:?}");
-    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(0))));
-    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(1))));
-}
-
-#[test]
 fn the_publisher_hears_when_its_packets_arrived_and_what_is_missing() {
     let mut call = Call::new();
     let ann = call.join();
@@ -329,85 +243,6 @@ fn two_faces() -> String {
 }
 
 #[test]
-fn what_a_path_does_not_carry_is_paused_and_said() {
-    let mut call = Call::new();
-    let (ann, cat) = (call.join(), call.join());
-    let bo = call.join_with(&two_faces());
-    let id = call.people[bo].id;
-    for (who, key) in [(ann, 1), (cat, 2)] {
-        call.publish(who, key, "1", Source::Camera);
-    }
-    let wants = [1, 2].map(|track| Want { track, height: 360 });
-    call.sfu.view(id, wants.to_vec()).unwrap();
-    // REMB (draft-alvestrand-rmcat-remb-03 section 2.2).
-    let remb = |exponent: u8, mantissa: u32| {
-        let [_, high, middle, low] = mantissa.to_be_bytes();
-        let head = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1];
-        [&head[..], &[exponent << 2 | high, middle, low, 0, 0, 0, 7]].concat()
-    };
-    call.says_rtcp(bo, &remb(0, 170_000));
-    call.pass(50);
-    assert!(call.events.contains(&Event::Paused(id, 2, true)), "{:?}", call.events);
-    assert!(!call.events.iter().any(|event| matches!(event, Event::Paused(_, 1, _))));
-    assert_eq!(call.sfu.survey().paused, 1);
-    for (sequence, who) in [(1, ann), (1, cat)] {
-        call.picture(who, "q", sequence, true);
-    }
-    assert_eq!(call.people[bo].rtp.len(), 1, "only the first is sent");
-    call.says_rtcp(bo, &remb(5, 200_000));
-    call.pass(1_100);
-    assert!(call.events.contains(&Event::Paused(id, 2, false)), "{:?}", call.events);
-    call.picture(cat, "q", 2, true);
-    assert_eq!(call.people[bo].rtp.len(), 2);
-}
-
-#[test]
-fn who_comes_just_after_a_keyframe_is_sent_it_from_what_is_kept() {
-    let mut call = Call::new();
-    let ann = call.join();
-    call.publish(ann, 1, "1", Source::Camera);
-    call.picture(ann, "q", 1, true);
-    call.picture(ann, "q", 2, false);
-    let bo = call.join();
-    call.pass(50);
-    let seen = |call: &Call| -> Vec<u8> {
-        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[1]).collect()
-    };
-    assert_eq!(seen(&call), [0, 1]);
-    call.picture(ann, "q", 3, false);
-    assert_eq!((seen(&call), call.keyframes_asked(ann, Q)), (vec![0, 1, 1], 0));
-    call.pass(500);
-    call.picture(ann, "q", 4, false);
-    let cat = call.join();
-    call.pass(50);
-    assert!(call.people[cat].rtp.is_empty(), "an old keyframe is of no use");
-    assert_eq!(call.keyframes_asked(ann, Q), 1);
-}
-
-#[test]
-fn under_stress_fewer_faces_are_sent_and_voices_go_on() {
-    let mut call = Call::new();
-    let (ann, bo) = (call.join(), call.join());
-    call.publish(ann, 1, "1", Source::Camera);
-    call.publish(ann, 2, "0", Source::Microphone);
-    call.pass(50);
-    call.sfu.limit_faces(0);
-    call.pass(50);
-    let slots = |call: &Call| {
-        let id = call.people[bo].id;
-        let last = call.events.iter().rev().find_map(|event| match event {
-            Event::Slots(of, slots) if *of == id => Some(slots.clone()),
-            _ => None,
-        });
-        last.unwrap().into_iter().map(|(_, track)| track).collect::<Vec<_>>()
-    };
-    assert_eq!(slots(&call), [Some(2), None]);
-    call.sfu.limit_faces(usize::MAX);
-    call.pass(50);
-    assert_eq!(slots(&call), [Some(2), Some(1)]);
-}
-
-#[test]
 fn two_thousand_who_come_and_go_leave_nothing_behind() {
     let mut call = Call::new();
     let offer = offer_of(sdp::tests::OFFER, [1; 32]);
@@ -425,147 +260,6 @@ impl Sfu {
     fn leave_twice(&mut self, id: MemberId) -> SfuError {
         self.unpublish(id, 1).unwrap_err()
     }
-}
-
-#[test]
-fn no_datagram_ends_in_a_panic_or_is_believed() {
-    let mut call = Call::new();
-    let (ann, _) = (call.join(), call.join());
-    let address = call.people[ann].client.address;
-    let mut random = 1_u64;
-    for len in 0..3_000 {
-        let datagram: Vec<u8> = (0..len % 1_400)
-            .map(|_| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (random >> 33) as u8
-            })
-            .collect();
-        let mut out = Out::default();
-        call.sfu.input(&datagram, address, call.now, &mut out);
-        call.sfu.input(&datagram, "203.0.113.5:9".parse().unwrap(), call.now, &mut out);
-        assert!(out.events.is_empty());
-    }
-    assert_eq!(call.sfu.by_address.len(), 2);
-    // What strangers tried counts against new streams for a second.
-    call.pass(1_100);
-    call.voice(ann, 1, 30);
-    assert_eq!(call.sfu.counts().packets_in, 1, "and who was there still is");
-}
-
-#[test]
-fn nobody_is_believed_to_be_at_port_0() {
-    let mut call = Call::new();
-    let client = Client::new("192.0.2.9:5000", call.sfu.identity.fingerprint());
-    let (_, answer) =
-        call.sfu.join(ROOM, &offer_of(sdp::tests::OFFER, client.fingerprint()), call.now).unwrap();
-    let server = credentials_of(&answer);
-    let binding = client.binding(&server, &server.password);
-    for (port, answers) in [(0, 0), (5_000, 1)] {
-        let mut out = Out::default();
-        call.sfu.input(&binding, SocketAddr::from(([192, 0, 2, 9], port)), call.now, &mut out);
-        assert_eq!((out.transmits.len(), call.sfu.by_address.len()), (answers, answers));
-    }
-    assert_eq!(call.sfu.counts().unknown, 1);
-}
-
-#[test]
-fn who_comes_in_the_middle_of_a_gop_is_sent_what_it_has_so_far_and_then_what_is_new() {
-    use crate::rtp::payload::Codec;
-
-    let mut call = Call::new();
-    let tracks = [(1, Source::Camera, Codec::H264), (2, Source::Microphone, Codec::Opus)];
-    let feed = call.sfu.open_feed(ROOM, &tracks, call.now).unwrap();
-    let show = |call: &mut Call, from: u32, to: u32| {
-        for at in from..to {
-            let kind = if at.is_multiple_of(60) { 0x65 } else { 0x41 };
-            let packet = |marker| super::Packet {
-                payload: vec![kind, at as u8, u8::from(marker)].into(),
-                timestamp: at * 3_000,
-                marker,
-            };
-            let mut out = Out::default();
-            let packets = [packet(false), packet(true)];
-            call.sfu.feed(feed, 1, u64::from(at) * 33_333, call.now, &packets, call.now, &mut out).unwrap();
-            let sound = super::Packet { payload: vec![9].into(), timestamp: at * 1_600, marker: false };
-            call.sfu.feed(feed, 2, u64::from(at) * 33_333, call.now, &[sound], call.now, &mut out).unwrap();
-            call.carry(out);
-            call.now += Duration::from_millis(33);
-        }
-    };
-    show(&mut call, 0, 100);
-    let viewer = call.join();
-    call.pass(25);
-    call.people[viewer].rtp.retain(|bytes| Packet::read(bytes).unwrap().payload_type == 102);
-    assert_eq!(call.people[viewer].rtp.len(), 40, "as many as one turn sends");
-    show(&mut call, 100, 102);
-    call.pass(100);
-    show(&mut call, 102, 104);
-    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
-    let pictures: Vec<_> = seen.iter().filter(|packet| packet.payload_type == 102).collect();
-    let order: Vec<u8> = pictures.iter().map(|packet| packet.payload[1]).collect();
-    assert_eq!(
-        order,
-        (60..104).flat_map(|at| [at, at]).collect::<Vec<u8>>(),
-        "from the keyframe on, each once"
-    );
-    assert!(pictures.windows(2).all(|two| two[1].sequence == two[0].sequence.wrapping_add(1)));
-    let times: Vec<u32> = pictures.iter().step_by(2).map(|packet| packet.timestamp).collect();
-    let steps: Vec<u32> = times.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
-    assert!(
-        steps[..39].iter().all(|step| *step == 150) && steps[39..].iter().all(|step| *step == 3_000),
-        "{steps:?}"
-    );
-    assert!(seen.len() > pictures.len(), "and there is sound");
-
-    // They leave, and the feed too: nothing is left.
-    let mut out = Out::default();
-    call.sfu.leave(call.people[viewer].id, call.now, &mut out);
-    call.sfu.leave(feed, call.now, &mut out);
-    assert_eq!(call.sfu.len(), (0, 0));
-}
-
-#[test]
-fn the_first_viewer_is_sent_the_present_gop_that_came_before_there_was_a_feed() {
-    use crate::rtp::payload::Codec;
-
-    let mut call = Call::new();
-    call.pass(5_000);
-    let feed = call.sfu.open_feed(ROOM, &[(1, Source::Camera, Codec::H264)], call.now).unwrap();
-    // Three seconds of pictures at once, each of which came when it was shown.
-    for at in 0..100_u32 {
-        let came = call.now - Duration::from_millis(33) * (99 - at);
-        let kind = if at == 10 { 0x65 } else { 0x41 };
-        let packet =
-            super::Packet { payload: vec![kind, at as u8].into(), timestamp: at * 3_000, marker: true };
-        let mut out = Out::default();
-        call.sfu.feed(feed, 1, u64::from(at) * 33_333, came, &[packet], call.now, &mut out).unwrap();
-        call.carry(out);
-    }
-    let viewer = call.join();
-    call.pass(200);
-    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
-    let order: Vec<u8> =
-        seen.iter().filter(|packet| packet.payload_type == 102).map(|packet| packet.payload[1]).collect();
-    assert_eq!(order, (10..100).collect::<Vec<u8>>(), "from the keyframe on, each once");
-    let last = seen.iter().rfind(|packet| packet.payload_type == 102).unwrap();
-    let (ssrc, sequence, timestamp) = (last.ssrc, last.sequence, last.timestamp);
-
-    // It could not read the first of them, and asks for a keyframe, again and again as browsers do: it is sent them once more.
-    call.people[viewer].rtp.clear();
-    call.pass(400);
-    for _ in 0..5 {
-        let mut compound = Vec::new();
-        rtcp::write_pli(&mut compound, 2, ssrc);
-        call.says_rtcp(viewer, &compound);
-        call.pass(50);
-    }
-    call.pass(100);
-    let seen: Vec<_> = call.people[viewer].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
-    let again: Vec<_> = seen.iter().filter(|packet| packet.payload_type == 102).collect();
-    let order: Vec<u8> = again.iter().map(|packet| packet.payload[1]).collect();
-    assert_eq!(order, (10..100).collect::<Vec<u8>>(), "from the keyframe on, each once");
-    assert_eq!(again[0].sequence, sequence.wrapping_add(1));
-    assert!(again[0].timestamp.wrapping_sub(timestamp) < 0x8000_0000, "time goes forward");
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! Which pictures of whom are sent: from a keyframe on, in the layer that fits, and as many as a path and the shard carry.
+
+use super::*;
+
+#[test]
+fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    call.pass(50);
+    call.picture(ann, "q", 10, false);
+    call.pass(50);
+    assert!(call.people[bo].rtp.is_empty(), "nothing can be begun with");
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
+    call.picture(ann, "q", 11, true);
+    for sequence in 12..15 {
+        call.picture(ann, "q", sequence, false);
+    }
+    let seen: Vec<_> = call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
+    assert!(seen.windows(2).all(|two| two[1].timestamp.wrapping_sub(two[0].timestamp) == 3_000));
+    let (ssrc, lost) = (seen[0].ssrc, seen[2].sequence);
+    assert_eq!(seen[2].payload, [0x10, 1, b'q']);
+    let slot = Event::Slots(call.people[bo].id, vec![("2".to_owned(), None), ("3".to_owned(), Some(1))]);
+    assert!(call.events.contains(&slot), "{:?}", call.events);
+
+    call.people[bo].rtp.clear();
+    let mut nack = Vec::new();
+    rtcp::write_nack(&mut nack, 1, ssrc, &[lost]);
+    call.says_rtcp(bo, &nack);
+    let again = Packet::read(&call.people[bo].rtp[0]).unwrap();
+    assert_eq!((again.ssrc, again.payload_type), (ssrc + 1, 97));
+    assert_eq!(again.payload, [&lost.to_be_bytes()[..], &[0x10, 1, b'q']].concat());
+    call.says_rtcp(bo, &nack);
+    assert_eq!(call.people[bo].rtp.len(), 1, "asked twice at once");
+}
+
+#[test]
+fn a_layer_that_is_made_no_more_keeps_nothing() {
+    let mut call = Call::new();
+    let (ann, _bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    for sequence in 1..40 {
+        call.picture(ann, "h", sequence, sequence == 1);
+        call.pass(25);
+    }
+    let kept = |call: &Call| {
+        let layers = &call.sfu.members[call.people[ann].id.index as usize].tracks[0].layers;
+        layers.iter().map(|layer| layer.ring.from(1).count()).sum::<usize>()
+    };
+    assert_eq!(kept(&call), 39);
+    call.pass(2_500);
+    assert!(kept(&call) <= 1, "{} packets", kept(&call));
+}
+
+#[test]
+fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    let small = vec![Want { track: 1, height: 180 }];
+    call.sfu.view(call.people[bo].id, small).unwrap();
+    call.pass(50);
+    let both = |call: &mut Call, sequence, keyframe| {
+        call.picture(ann, "q", sequence, keyframe);
+        call.picture(ann, "h", sequence, keyframe);
+        call.pass(25);
+    };
+    both(&mut call, 1, true);
+    // So much later the keyframe of the other layer is too old to be begun with.
+    for sequence in 2..20 {
+        both(&mut call, sequence, false);
+    }
+    let shown = |call: &Call| -> Vec<u8> {
+        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
+    };
+    assert_eq!(shown(&call), b"q".repeat(19));
+    call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 700 }]).unwrap();
+    call.pass(50);
+    both(&mut call, 20, false);
+    assert_eq!(shown(&call), b"q".repeat(20), "until the keyframe the small one goes on");
+    assert_eq!(call.keyframes_asked(ann, H), 1);
+    both(&mut call, 21, true);
+    both(&mut call, 22, false);
+    assert_eq!(shown(&call), [b"q".repeat(21), b"hh".to_vec()].concat());
+    let sequences: Vec<u16> =
+        call.people[bo].rtp.iter().map(|it| Packet::read(it).unwrap().sequence).collect();
+    assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "{sequences:?}");
+    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(0))));
+    assert!(call.events.contains(&Event::Wanted(call.people[ann].id, 1, Some(1))));
+}
+
+#[test]
+fn who_comes_just_after_a_keyframe_is_sent_it_from_what_is_kept() {
+    let mut call = Call::new();
+    let ann = call.join();
+    call.publish(ann, 1, "1", Source::Camera);
+    call.picture(ann, "q", 1, true);
+    call.picture(ann, "q", 2, false);
+    let bo = call.join();
+    call.pass(50);
+    let seen = |call: &Call| -> Vec<u8> {
+        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[1]).collect()
+    };
+    assert_eq!(seen(&call), [0, 1]);
+    call.picture(ann, "q", 3, false);
+    assert_eq!((seen(&call), call.keyframes_asked(ann, Q)), (vec![0, 1, 1], 0));
+    call.pass(500);
+    call.picture(ann, "q", 4, false);
+    let cat = call.join();
+    call.pass(50);
+    assert!(call.people[cat].rtp.is_empty(), "an old keyframe is of no use");
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
+}
+
+#[test]
+fn what_a_path_does_not_carry_is_paused_and_said() {
+    let mut call = Call::new();
+    let (ann, cat) = (call.join(), call.join());
+    let bo = call.join_with(&two_faces());
+    let id = call.people[bo].id;
+    for (who, key) in [(ann, 1), (cat, 2)] {
+        call.publish(who, key, "1", Source::Camera);
+    }
+    let wants = [1, 2].map(|track| Want { track, height: 360 });
+    call.sfu.view(id, wants.to_vec()).unwrap();
+    // REMB (draft-alvestrand-rmcat-remb-03 section 2.2).
+    let remb = |exponent: u8, mantissa: u32| {
+        let [_, high, middle, low] = mantissa.to_be_bytes();
+        let head = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1];
+        [&head[..], &[exponent << 2 | high, middle, low, 0, 0, 0, 7]].concat()
+    };
+    call.says_rtcp(bo, &remb(0, 170_000));
+    call.pass(50);
+    assert!(call.events.contains(&Event::Paused(id, 2, true)), "{:?}", call.events);
+    assert!(!call.events.iter().any(|event| matches!(event, Event::Paused(_, 1, _))));
+    assert_eq!(call.sfu.survey().paused, 1);
+    for (sequence, who) in [(1, ann), (1, cat)] {
+        call.picture(who, "q", sequence, true);
+    }
+    assert_eq!(call.people[bo].rtp.len(), 1, "only the first is sent");
+    call.says_rtcp(bo, &remb(5, 200_000));
+    call.pass(1_100);
+    assert!(call.events.contains(&Event::Paused(id, 2, false)), "{:?}", call.events);
+    call.picture(cat, "q", 2, true);
+    assert_eq!(call.people[bo].rtp.len(), 2);
+}
+
+#[test]
+fn under_stress_fewer_faces_are_sent_and_voices_go_on() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    call.publish(ann, 2, "0", Source::Microphone);
+    call.pass(50);
+    call.sfu.limit_faces(0);
+    call.pass(50);
+    let slots = |call: &Call| {
+        let id = call.people[bo].id;
+        let last = call.events.iter().rev().find_map(|event| match event {
+            Event::Slots(of, slots) if *of == id => Some(slots.clone()),
+            _ => None,
+        });
+        last.unwrap().into_iter().map(|(_, track)| track).collect::<Vec<_>>()
+    };
+    assert_eq!(slots(&call), [Some(2), None]);
+    call.sfu.limit_faces(usize::MAX);
+    call.pass(50);
+    assert_eq!(slots(&call), [Some(2), Some(1)]);
+}
