@@ -25,7 +25,7 @@
 
 mod counting;
 mod demux;
-mod egress;
+pub(crate) mod egress;
 mod fault;
 mod placement;
 mod shard;

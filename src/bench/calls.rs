@@ -9,9 +9,11 @@
 //!
 //! Participants are peers without a browser ([`peer`]): ICE, DTLS and SRTP as browsers do them, [`canned`] media in, and a model of a
 //! viewer ([`nova_media::rtp::witness`]) that puts what arrives in order, asks again for what is missing, and counts what froze. They join
-//! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`. With `--janus` the same is done with Janus, in the same run.
+//! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`. With `--janus` the same is done with Janus, in the same run. Beside
+//! voices stands what the [kernel alone](floor) takes for them.
 
 pub mod canned;
+mod floor;
 mod janus;
 mod joining;
 pub mod meter;
@@ -117,7 +119,8 @@ const JOIN_MAX: Duration = Duration::from_secs(60);
 const WARM: Duration = Duration::from_secs(3);
 /// How often peers do what is due, each when it is its turn: what is due at one moment would come at one moment, as it does nowhere.
 const TICK: Duration = Duration::from_millis(1);
-/// Turns until it is the first peers' again.
+/// Turns until it is the first peers' again. Browsers send the packets of pictures every five milliseconds, and those of voices at once, so for who
+/// only speaks it is always their turn.
 const TURNS: usize = 4;
 /// Bits a second of the layers of a camera, in thousands: the middle one is 100 packets a second.
 const LAYERS_KBPS: [u32; 3] = [150, 880, 2_500];
@@ -148,6 +151,9 @@ impl CallsBench {
         let mut is_good = true;
         for scenario in scenarios {
             let mut lines = Box::pin(self.measure(*scenario)).await?;
+            if matches!(scenario, Scenario::Audio) {
+                lines.push(self.floor().await?);
+            }
             if self.janus && *scenario != Scenario::Idle {
                 lines.extend(Box::pin(self.measure_janus(*scenario)).await?);
             }
@@ -213,6 +219,14 @@ impl CallsBench {
         lines.push(Line::told(what, format!("{mib:.1} MiB")));
         crowd.tasks.shutdown().await;
         Ok(lines)
+    }
+
+    /// What no engine could do better.
+    async fn floor(&self) -> Result<Line, BenchError> {
+        let (rooms, ears) = (self.rooms_of(Scenario::Audio), self.peers as usize - 1);
+        let most = floor::measure(rooms, ears).await.map_err(BenchError::because)?;
+        let title = self.title(Scenario::Audio, rooms);
+        Ok(Line::told(format!("{title}: the kernel alone, packets of a busy core"), format!("{most:.0}/s")))
     }
 
     async fn measure_janus(&self, scenario: Scenario) -> Result<Vec<Line>, BenchError> {
@@ -478,8 +492,10 @@ fn conduct(peers: &[Rc<Peer>]) -> JoinSet<()> {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for turn in (0..TURNS).cycle() {
             ticks.tick().await;
-            for peer in peers.iter().skip(turn).step_by(TURNS) {
-                peer.tick(Instant::now());
+            for (place, peer) in peers.iter().enumerate() {
+                if place % TURNS == turn || peer.only_speaks() {
+                    peer.tick(Instant::now());
+                }
             }
         }
     });

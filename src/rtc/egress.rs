@@ -5,6 +5,7 @@
 //! one; nearly half of the rest is its own way to the receiver, which nothing here makes shorter (benches/README.md).
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 
 use prometheus::local::LocalHistogram;
 use quinn_udp::{UdpSockRef, UdpSocketState};
@@ -99,7 +100,8 @@ impl Egress {
     fn send_singles(&mut self, singles: &[Outgoing], socket: &UdpSocket) {
         let mut rest = singles;
         while !rest.is_empty() {
-            let gone = match socket.try_io(Interest::WRITABLE, || send_each(socket, rest)) {
+            let each = rest.iter().map(|one| (one.transmit.to, &one.transmit.bytes[..]));
+            let gone = match socket.try_io(Interest::WRITABLE, || send_each(socket, each.clone())) {
                 Ok(gone) => gone,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.unsent += rest.len() as u64;
@@ -133,12 +135,15 @@ fn together(rest: &[Outgoing], state: &UdpSocketState) -> usize {
 }
 
 /// Sends so many of these as go, at most [`CALL_MAX`], with one call; how many.
-fn send_each(socket: &UdpSocket, datagrams: &[Outgoing]) -> io::Result<usize> {
-    let datagrams = datagrams.iter().take(CALL_MAX).map(|one| &one.transmit);
+pub(crate) fn send_each<'a>(
+    socket: &UdpSocket,
+    datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])> + Clone,
+) -> io::Result<usize> {
+    let datagrams = datagrams.take(CALL_MAX);
     let addresses: SmallVec<[SocketAddrAny; CALL_MAX]> =
-        datagrams.clone().map(|one| SocketAddrAny::from(one.to)).collect();
+        datagrams.clone().map(|(to, _)| SocketAddrAny::from(to)).collect();
     let contents: SmallVec<[[IoSlice<'_>; 1]; CALL_MAX]> =
-        datagrams.map(|one| [IoSlice::new(&one.bytes)]).collect();
+        datagrams.map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
     let mut controls: [SendAncillaryBuffer<'_, '_, '_>; CALL_MAX] = Default::default();
     let messages = addresses.iter().zip(&contents).zip(&mut controls);
     let mut messages: SmallVec<[MMsgHdr<'_>; CALL_MAX]> = messages
@@ -149,7 +154,7 @@ fn send_each(socket: &UdpSocket, datagrams: &[Outgoing]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::time::{Duration, Instant};
 
     use bytes::BytesMut;

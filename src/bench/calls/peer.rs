@@ -306,6 +306,12 @@ impl Peer {
         self.inner.borrow_mut().voice = Some(voice);
     }
 
+    /// Whether it speaks and shows nothing.
+    pub fn only_speaks(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.voice.is_some() && inner.layers.is_empty()
+    }
+
     /// From now on it shows its face.
     pub fn show(&self, layers: Vec<Layer>) {
         self.inner.borrow_mut().layers = layers;
