@@ -13,11 +13,12 @@ use crate::services::eventually;
 /// What is not there by then will not come; generous, because many tests share few cores.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A camera and a microphone that are not there, allowed; and nothing from outside.
+/// A camera and a microphone that are not there and the picture of a tab, allowed; and nothing from outside.
 const PREFERENCES: &str = r#"
 user_pref("marionette.port", 0);
 user_pref("media.navigator.streams.fake", true);
 user_pref("media.navigator.permission.disabled", true);
+user_pref("media.getusermedia.browser.enabled", true);
 user_pref("media.peerconnection.ice.loopback", true);
 user_pref("media.peerconnection.ice.obfuscate_host_addresses", false);
 user_pref("media.autoplay.default", 0);

@@ -187,6 +187,30 @@ pub(super) async fn comes(app: &TestApp, name: &str) -> (Browser, Value) {
     (browser, account)
 }
 
+/// The same in a Firefox.
+pub(super) async fn comes_in_firefox(app: &TestApp, name: &str) -> Firefox {
+    let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
+    let made = app.http.post(app.at("/v1/accounts")).json(&account).send().await.unwrap();
+    assert!(made.status().is_success());
+    let browser = Firefox::start().await;
+    browser.open(&app.at("/console/login")).await;
+    browser.fill("login", name).await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Log in").await;
+    browser.sees("h1", &format!("Hello, {name}")).await;
+    browser
+}
+
+impl Firefox {
+    /// Goes into the call at this address, and keeps its connections for whoever wants to look into them.
+    pub(super) async fn enters(&self, address: &str) {
+        self.open(address).await;
+        self.run(KEEPS_CONNECTIONS).await;
+        self.press("Join now").await;
+        self.sees(".group-call[data-state=in]", "Leave").await;
+    }
+}
+
 /// The conversation of these people; its id.
 async fn talk(visit: &Visit, one: &Value, others: &[&Value]) -> String {
     let members: Vec<_> = others.iter().map(|other| other["user"]["id"].clone()).collect();
@@ -391,7 +415,7 @@ async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
 }
 
 /// A TURN server on loopback that ends with the test.
-struct Turn {
+pub(super) struct Turn {
     child: std::process::Child,
     port: u16,
 }
@@ -429,7 +453,7 @@ impl Drop for Turn {
 }
 
 /// Ann begins a call in a browser of hers; where it is.
-async fn hosts(app: TestApp) -> (Visit, String) {
+pub(super) async fn hosts(app: TestApp) -> (Visit, String) {
     let visit = Visit { browser: Browser::start_with_devices().await, app };
     let ann = &visit.browser;
     visit.signs_up("ann").await;
@@ -442,7 +466,7 @@ async fn hosts(app: TestApp) -> (Visit, String) {
 }
 
 /// An engine whose callers are told of a TURN server.
-async fn with_turn() -> (Turn, TestApp) {
+pub(super) async fn with_turn() -> (Turn, TestApp) {
     let turn = Turn::start("north");
     let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
     let app = TestApp::start_with(|config| {
@@ -473,19 +497,8 @@ async fn somebody_in_firefox_and_somebody_in_chromium_see_and_hear_each_other() 
     let (visit, room) = hosts(app).await;
     let ann = &visit.browser;
 
-    let account = json!({ "username": "bob", "email": "bob@example.org", "password": PASSWORD });
-    let made = visit.app.http.post(visit.app.at("/v1/accounts")).json(&account).send().await.unwrap();
-    assert!(made.status().is_success());
-    let bob = Firefox::start().await;
-    bob.open(&visit.app.at("/console/login")).await;
-    bob.fill("login", "bob").await;
-    bob.fill("password", PASSWORD).await;
-    bob.press("Log in").await;
-    bob.sees("h1", "Hello, bob").await;
-    bob.open(&visit.app.at(&format!("{room}?relay"))).await;
-    bob.run(KEEPS_CONNECTIONS).await;
-    bob.press("Join now").await;
-    bob.sees(".group-call[data-state=in]", "Leave").await;
+    let bob = comes_in_firefox(&visit.app, "bob").await;
+    bob.enters(&visit.app.at(&format!("{room}?relay"))).await;
     let of_bob = sees_and_hears("Ann", ann).await;
     let of_ann = sees_and_hears("Bob", &bob).await;
     println!("Bob in Firefox of Ann {of_ann:?}, Ann in Chromium of Bob {of_bob:?}");
