@@ -114,8 +114,15 @@ fn who_comes_just_after_a_keyframe_is_sent_it_from_what_is_kept() {
     assert_eq!(call.keyframes_asked(ann, Q), 1);
 }
 
-#[test]
-fn what_a_path_does_not_carry_is_paused_and_said() {
+/// What a receiver says its path carries, `mantissa << exponent` bit/s: REMB (draft-alvestrand-rmcat-remb-03 section 2.2).
+fn remb(exponent: u8, mantissa: u32) -> Vec<u8> {
+    let [_, high, middle, low] = mantissa.to_be_bytes();
+    let head = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1];
+    [&head[..], &[exponent << 2 | high, middle, low, 0, 0, 0, 7]].concat()
+}
+
+/// Somebody sees track 1 of one and track 2 of another, and their path carries the first alone; who shows them, and who sees.
+fn room_for_one_face() -> (Call, [usize; 2], usize) {
     let mut call = Call::new();
     let (ann, cat) = (call.join(), call.join());
     let bo = call.join_with(&two_faces());
@@ -125,14 +132,15 @@ fn what_a_path_does_not_carry_is_paused_and_said() {
     }
     let wants = [1, 2].map(|track| Want { track, height: 360 });
     call.sfu.view(id, wants.to_vec()).unwrap();
-    // REMB (draft-alvestrand-rmcat-remb-03 section 2.2).
-    let remb = |exponent: u8, mantissa: u32| {
-        let [_, high, middle, low] = mantissa.to_be_bytes();
-        let head = [0x8F, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1];
-        [&head[..], &[exponent << 2 | high, middle, low, 0, 0, 0, 7]].concat()
-    };
     call.says_rtcp(bo, &remb(0, 170_000));
     call.pass(50);
+    (call, [ann, cat], bo)
+}
+
+#[test]
+fn what_a_path_does_not_carry_is_paused_and_said() {
+    let (mut call, [ann, cat], bo) = room_for_one_face();
+    let id = call.people[bo].id;
     assert!(call.events.contains(&Event::Paused(id, 2, true)), "{:?}", call.events);
     assert!(!call.events.iter().any(|event| matches!(event, Event::Paused(_, 1, _))));
     assert_eq!(call.sfu.survey().paused, 1);
@@ -145,6 +153,27 @@ fn what_a_path_does_not_carry_is_paused_and_said() {
     assert!(call.events.contains(&Event::Paused(id, 2, false)), "{:?}", call.events);
     call.picture(cat, "q", 2, true);
     assert_eq!(call.people[bo].rtp.len(), 2);
+}
+
+#[test]
+fn who_may_have_missed_it_is_told_again_what_is_paused_and_what_is_watched() {
+    let (mut call, [ann, _], bo) = room_for_one_face();
+    let told = |call: &mut Call, who: usize| -> Vec<Event> {
+        call.events.clear();
+        let mut out = Out::default();
+        call.sfu.tell_again(call.people[who].id, &mut out);
+        call.carry(out);
+        call.pass(50);
+        call.events.drain(..).filter(|event| matches!(event, Event::Paused(..) | Event::Wanted(..))).collect()
+    };
+    let (id, shows) = (call.people[bo].id, call.people[ann].id);
+    assert_eq!(told(&mut call, bo), [Event::Paused(id, 1, false), Event::Paused(id, 2, true)]);
+    // What has ended while they were away is said too, or they would take it for paused for ever.
+    call.says_rtcp(bo, &remb(5, 200_000));
+    call.pass(1_100);
+    assert_eq!(told(&mut call, bo), [Event::Paused(id, 1, false), Event::Paused(id, 2, false)]);
+    // Who shows a face sees one too.
+    assert_eq!(told(&mut call, ann), [Event::Paused(shows, 2, false), Event::Wanted(shows, 1, Some(1))]);
 }
 
 #[test]
