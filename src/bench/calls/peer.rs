@@ -1,8 +1,11 @@
-//! One participant without a browser: its socket, its keys, what it sends, and what it sees.
+//! One participant without a browser: its socket, its keys, what it sends, and what it sees. What it offers, and reads in the answer, is
+//! in `sdp`; what is in one of its slots, in `view`.
+
+mod sdp;
+mod view;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,23 +13,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nova_media::peer::client::Client;
-use nova_media::peer::{Credentials, Fingerprint, Identity};
+use nova_media::peer::{Credentials, Identity};
 use nova_media::rtp::packet::Packet;
 use nova_media::rtp::payload::Codec;
-use nova_media::rtp::reception::{Arrivals, Stream};
+use nova_media::rtp::reception::Arrivals;
 use nova_media::rtp::rtcp::{self, Rtcp};
-use nova_media::rtp::witness::{Seen, Witness};
+use nova_media::rtp::witness::Seen;
 use nova_media::stun;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 
-use super::canned::{Layer, RIDS, TRANSPORT_ID, Voice, stamp_of};
+use super::canned::{Layer, TRANSPORT_ID, Voice, stamp_of};
 use crate::bench::BenchError;
+use sdp::{Answer, Slot};
+use view::View;
 
-/// A peer's side of its ICE session.
-pub const UFRAG: &str = "peer";
-/// See [`UFRAG`].
-pub const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaa";
+pub use sdp::{PASSWORD, Shape, UFRAG, offer};
+
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 /// What the kernel holds for one peer.
@@ -38,9 +41,6 @@ const ARRIVALS_BYTES: usize = 20 * 68;
 const ARRIVALS_EVERY: Duration = Duration::from_millis(250);
 /// How often it shows that it is still there.
 const CONSENT_EVERY: Duration = Duration::from_secs(4);
-/// Nothing could be shown for so long: a keyframe is asked for, and asked for again.
-const STUCK: Duration = Duration::from_millis(250);
-
 thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = RefCell::new(vec![vec![0; READ_BYTES]; BATCH_SIZE]);
 }
@@ -62,93 +62,6 @@ pub struct Tally {
     pub latency_us: RefCell<Vec<u32>>,
     /// Whether times are kept; of one in so many packets.
     pub time_one_of: Cell<u64>,
-}
-
-/// What a peer sends and receives.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// Slots for sound and for pictures.
-    pub ears: usize,
-    /// See `ears`.
-    pub eyes: usize,
-    /// Whether it has a microphone.
-    pub has_voice: bool,
-    /// Layers of its camera; 0 for none.
-    pub layers: usize,
-}
-
-/// The offer of a peer.
-pub fn offer(shape: Shape, fingerprint: &Fingerprint) -> String {
-    let mut mids = Vec::new();
-    let mut media = String::new();
-    let ice = format!("a=ice-ufrag:{UFRAG}\r\na=ice-pwd:{PASSWORD}\r\na=setup:actpass\r\n");
-    let mut section = |mid: String, is_sound: bool, sends: bool, layers: usize| {
-        let kind = if is_sound { "audio 9 UDP/TLS/RTP/SAVPF 111" } else { "video 9 UDP/TLS/RTP/SAVPF 96 97" };
-        let _ = write!(
-            media,
-            "m={kind}\r\nc=IN IP4 0.0.0.0\r\n{ice}a=mid:{mid}\r\na=rtcp-mux\r\n\
-             a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-             a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
-        );
-        let _ = match is_sound {
-            true => write!(
-                media,
-                "a=extmap:14 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=rtpmap:111 opus/48000/2\r\n"
-            ),
-            false => write!(
-                media,
-                "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=rtpmap:96 VP8/90000\r\n\
-                 a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
-            ),
-        };
-        let rids = RIDS.get(..layers).unwrap_or_default();
-        if layers > 1 {
-            for rid in rids {
-                let _ = write!(media, "a=rid:{rid} send\r\n");
-            }
-            let _ = write!(media, "a=simulcast:send {}\r\n", rids.join(";"));
-        }
-        let _ = write!(media, "a={}\r\n", if sends { "sendonly" } else { "recvonly" });
-        mids.push(mid);
-    };
-    section("0".to_owned(), true, true, 0);
-    section("1".to_owned(), false, true, shape.layers);
-    for ear in 0..shape.ears {
-        section(format!("a{ear}"), true, false, 0);
-    }
-    for eye in 0..shape.eyes {
-        section(format!("v{eye}"), false, false, 0);
-    }
-    let mut digits = String::new();
-    for (at, byte) in fingerprint.iter().enumerate() {
-        let _ = write!(digits, "{}{byte:02X}", if at == 0 { "" } else { ":" });
-    }
-    format!(
-        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\na=fingerprint:sha-256 {digits}\r\n{media}",
-        mids.join(" ")
-    )
-}
-
-fn line<'a>(answer: &'a str, key: &str) -> Result<&'a str, BenchError> {
-    let found = answer.lines().find_map(|line| line.strip_prefix(key));
-    found.map(str::trim).ok_or_else(|| BenchError::because(format!("an answer without {key}")))
-}
-
-/// The server's side of the ICE session.
-fn session(answer: &str) -> Result<Credentials, BenchError> {
-    let value = |key| Ok::<_, BenchError>(line(answer, key)?.to_owned());
-    Ok(Credentials { ufrag: value("a=ice-ufrag:")?, password: value("a=ice-pwd:")? })
-}
-
-/// What is in a slot, as a peer sees it.
-struct View {
-    mid: String,
-    ssrc: u32,
-    codec: Codec,
-    bound: Option<u64>,
-    witness: Witness,
-    stream: Option<Stream>,
-    begged: Option<Instant>,
 }
 
 /// One participant.
@@ -193,39 +106,13 @@ impl Peer {
         began: Instant,
         loss_percent: u32,
     ) -> Result<Peer, BenchError> {
-        let line = |key: &str| line(answer, key);
-        let ice = session(answer)?;
-        let mut fingerprint = [0; 32];
-        let digits = line("a=fingerprint:sha-256 ")?.split(':');
-        for (place, digits) in fingerprint.iter_mut().zip(digits) {
-            *place = u8::from_str_radix(digits, 16).map_err(BenchError::because)?;
-        }
-        let candidate: Vec<&str> = line("a=candidate:")?.split(' ').collect();
-        let (ip, port) = (candidate.get(4), candidate.get(5));
-        let server = ip.zip(port).and_then(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
-        let server = server.ok_or_else(|| BenchError::because("an answer without an address"))?;
+        let Answer { ice, fingerprint, server, slots } = Answer::read(answer)?;
         let (mut views, mut by_ssrc) = (Vec::new(), HashMap::new());
-        for part in answer.split("m=").skip(1) {
-            let value = |key: &str| part.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-            let Some(mid) = value("a=mid:") else { continue };
-            if !part.lines().any(|line| line.trim() == "a=sendonly") {
-                continue;
-            }
-            let codec = if part.starts_with("audio") { Codec::Opus } else { Codec::Vp8 };
-            let ssrcs = part.lines().filter_map(|line| line.strip_prefix("a=ssrc:"));
-            let ssrcs: Vec<u32> = ssrcs.filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+        for Slot { mid, codec, ssrcs } in slots {
             for (at, ssrc) in ssrcs.iter().enumerate() {
                 by_ssrc.insert(*ssrc, (views.len(), at == 1));
             }
-            views.push(View {
-                mid: mid.to_owned(),
-                ssrc: ssrcs.first().copied().unwrap_or_default(),
-                codec,
-                bound: None,
-                witness: Witness::default(),
-                stream: None,
-                begged: None,
-            });
+            views.push(View::new(mid, ssrcs.first().copied().unwrap_or_default(), codec));
         }
         // The server is on this machine; some do not talk from one of its addresses to another.
         let socket = std::net::UdpSocket::bind((server.ip(), 0)).map_err(BenchError::because)?;
@@ -266,7 +153,7 @@ impl Peer {
     /// Goes on in the ICE session of a new answer.
     pub fn restart(&self, answer: &str) -> Result<(), BenchError> {
         let mut inner = self.inner.borrow_mut();
-        inner.ice = session(answer)?;
+        inner.ice = sdp::session(answer)?;
         inner.consented = None;
         Ok(())
     }
@@ -544,12 +431,10 @@ impl Inner {
             self.first_frame = self.first_frame.or(Some(now));
             return;
         }
-        view.witness.hear(sequence, &packet, payload, view.codec, now);
+        view.hear(sequence, &packet, payload, now);
         if self.first_frame.is_none() && view.witness.seen().frames > 0 {
             self.first_frame = Some(now);
         }
-        let stream = view.stream.get_or_insert_with(|| Stream::new(view.codec.clock_rate(), sequence, now));
-        stream.receive(sequence, packet.timestamp, now);
     }
 
     /// What is said of what arrived, and of each slot by itself, as browsers do: some servers take all of a packet to be of one slot.
@@ -570,28 +455,7 @@ impl Inner {
                 all.push(compound);
             }
         }
-        for view in &mut self.views {
-            let Some(stream) = &mut view.stream else { continue };
-            let mut compound = Vec::new();
-            match stream.asks(now) {
-                Ok(missing) if !missing.is_empty() => {
-                    rtcp::write_nack(&mut compound, 2, view.ssrc, &missing);
-                }
-                _ => {}
-            }
-            let stuck = view.witness.stuck_since().is_some_and(|at| now.duration_since(at) >= STUCK);
-            if stuck && view.begged.is_none_or(|at| now.duration_since(at) >= STUCK) {
-                view.begged = Some(now);
-                rtcp::write_pli(&mut compound, 2, view.ssrc);
-            }
-            if !compound.is_empty() {
-                // A compound packet begins with a report (RFC 3550 section 6.1).
-                let mut whole = Vec::new();
-                rtcp::write_receiver_report(&mut whole, 2, &[stream.report(view.ssrc, now)]);
-                whole.extend_from_slice(&compound);
-                all.push(whole);
-            }
-        }
+        all.extend(self.views.iter_mut().filter_map(|view| view.asks(now)));
         all
     }
 }
