@@ -1,18 +1,20 @@
 //! What devices say over the socket, and what they are shown of it: the deciders behind the WebSocket door.
 //!
 //! A device that connects follows all conversations of its user. First it subscribes, then the log is read from its cursor to the
-//! end, page by page as it takes them, then it is cut over: so nothing falls between what was and what comes. Whoever becomes a member
+//! end, page by page as it takes them, then it is cut over (`replay`): so nothing falls between what was and what comes. Whoever becomes a member
 //! while connected follows the conversation from then on, and whoever is taken out hears of that last.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod replay;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use nova_actors::clock::Clock;
-use nova_actors::conversation::{Entry, Seq};
+use nova_actors::conversation::Seq;
 use nova_actors::id::{ConversationId, DeviceId, UserId};
-use nova_actors::port::{LogError, MessageLog};
+use nova_actors::port::MessageLog;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -20,28 +22,19 @@ use super::Conversations;
 use super::draft::{self, Draft};
 use super::following::Following;
 use super::presence::Presences;
-use super::relay::{Relay, encode, wire_entry};
+use super::relay::{Relay, wire_entry};
 use super::watch::Watching;
 use crate::chat::Door;
-use crate::chat::encoded::{Class, Encoded};
+use crate::chat::encoded::Class;
 use crate::chat::goodbye::Goodbye;
-use crate::chat::order::Cutover;
 use crate::chat::seam::{Deciders, DeviceHandle, Gone, Hearing, Opening, Refusal, Topic, Welcome};
 use crate::chat::wire::{self, Answer, FromDevice, Push};
 use crate::error::{ApiError, Code};
 use crate::store::cursors::Resume;
+use replay::REPLAY_LEN_MAX;
 
-/// Entries of one page of a replay at most: some tens of kilobytes where they are as short as most are.
-const PAGE_LEN: u32 = 200;
-/// Bytes of a replay that are given to a device at once: with what may wait for it before, less than half of its outbox.
-const PAGE_BYTES: usize = 256 << 10;
-/// What waits in one conversation beyond this is not pushed: the client pulls what it wants of it.
-const REPLAY_LEN_MAX: u64 = 1_000;
 /// Acknowledgements are written so often; a node that dies repeats what was acknowledged since, and devices know it by its number.
 const ACKS_EVERY: Duration = Duration::from_millis(250);
-/// Conversations whose ends are asked for in one statement.
-const TOPS_LEN: usize = 1_000;
-
 /// The deciders of conversations. Cheap to clone.
 #[derive(Clone)]
 pub struct Talk(Arc<Inner>);
@@ -103,93 +96,6 @@ impl Talk {
                 }
             }
         }
-    }
-
-    /// Follows what the device does not follow yet, and brings it up to date. Says how many entries were replayed.
-    async fn follow(&self, device: &DeviceHandle, resumes: Vec<Resume>) -> Result<u64, Gone> {
-        let inner = &self.0;
-        let mut behind = Vec::new();
-        for resume in resumes {
-            if !inner.following.add(device.session(), resume.conversation) {
-                continue;
-            }
-            inner.relay.follow(resume.conversation, resume.top).await;
-            let mut next = resume.cursor + 1;
-            if resume.top.saturating_sub(resume.cursor) > REPLAY_LEN_MAX {
-                let gap = Push::Gap {
-                    conversation: resume.conversation,
-                    epoch: u64::from(resume.epoch),
-                    from: next,
-                    to: resume.top,
-                };
-                device.push(Class::Durable, None, wire::push(&gap)).await?;
-                next = resume.top + 1;
-            }
-            device.subscribe(resume.conversation.into(), next).await?;
-            behind.push((resume.conversation, next));
-        }
-        let mut replayed = 0;
-        for some in behind.chunks(TOPS_LEN) {
-            let ids: Vec<_> = some.iter().map(|(conversation, _)| *conversation).collect();
-            // Read after the subscriptions: what comes later is offered to them.
-            let tops = match inner.conversations.journal.tops(&ids).await {
-                Ok(tops) => tops.into_iter().collect::<HashMap<_, _>>(),
-                Err(error) => return lost(device, &error).await,
-            };
-            for (conversation, next) in some {
-                let top = tops.get(conversation).map_or(0, |top| top.seq);
-                if *next > top {
-                    match device.cutover((*conversation).into(), top).await? {
-                        Cutover::Live { .. } | Cutover::NotReplaying => continue,
-                        Cutover::Behind { .. } => {}
-                    }
-                }
-                replayed += self.replay(device, *conversation, *next).await?;
-            }
-        }
-        Ok(replayed)
-    }
-
-    /// Sends the log from `next` on, as the device takes it, and cuts over at its end.
-    async fn replay(&self, device: &DeviceHandle, of: ConversationId, mut next: Seq) -> Result<u64, Gone> {
-        let topic = Topic::from(of);
-        let (mut replayed, mut len) = (0, PAGE_LEN);
-        loop {
-            let range = match self.0.conversations.journal.range(of, next.saturating_sub(1), len).await {
-                Ok(Some(range)) => range,
-                // Conversations are not taken away.
-                Ok(None) => return Ok(replayed),
-                Err(error) => return lost(device, &error).await,
-            };
-            if next <= range.removed {
-                // Retention took what the device had not seen; it goes on behind that.
-                next = range.removed + 1;
-                device.subscribe(topic, next).await?;
-                continue;
-            }
-            let whole = range.entries.len() < len as usize;
-            let mut page: Vec<_> =
-                range.entries.into_iter().map(|entry| (entry.seq, self.shown(entry, device))).collect();
-            len = len_of_next(&page);
-            while !page.is_empty() {
-                let rest = page.split_off(fitting(&page));
-                next = page.last().map_or(next, |(last, _)| last + 1);
-                replayed += page.len() as u64;
-                device.room().await?;
-                device.replay(topic, std::mem::replace(&mut page, rest)).await?;
-            }
-            if whole {
-                match device.cutover(topic, next.saturating_sub(1)).await? {
-                    Cutover::Live { .. } | Cutover::NotReplaying => return Ok(replayed),
-                    Cutover::Behind { next: from, .. } => next = from,
-                }
-            }
-        }
-    }
-
-    fn shown(&self, mut entry: Entry, device: &DeviceHandle) -> Encoded {
-        super::show(&mut entry, device.user(), self.0.clock.now());
-        encode(&entry)
     }
 
     /// Puts an entry in line at once, so that a device's entries keep the order in which it said them.
@@ -323,30 +229,6 @@ async fn look_after_joined(inner: std::sync::Weak<Inner>) {
             Talk(inner.clone()).joined(user).await;
         }
     }
-}
-
-/// How many entries at the front of a page are given to a device at once: as many as `PAGE_BYTES` hold, one at least.
-fn fitting(page: &[(Seq, Encoded)]) -> usize {
-    let mut bytes = 0;
-    let fit = page.iter().take_while(|(_, message)| {
-        bytes += message.payload().len();
-        bytes <= PAGE_BYTES
-    });
-    fit.count().max(1).min(page.len())
-}
-
-/// How many entries to read after a page: where they are large, no more than are given at once.
-fn len_of_next(page: &[(Seq, Encoded)]) -> u32 {
-    let bytes: usize = page.iter().map(|(_, message)| message.payload().len()).sum();
-    let fit = (PAGE_BYTES * page.len()).checked_div(bytes);
-    fit.and_then(|fit| u32::try_from(fit).ok()).unwrap_or(PAGE_LEN).clamp(1, PAGE_LEN)
-}
-
-/// What the device missed cannot be told now: it is sent away to come back for it.
-async fn lost<T>(device: &DeviceHandle, error: &LogError) -> Result<T, Gone> {
-    tracing::warn!(%error, "a replay was broken off");
-    device.goodbye(Goodbye::InsufficientState).await?;
-    Err(Gone)
 }
 
 /// A refusal of the API, as the socket says it.
