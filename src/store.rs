@@ -6,10 +6,12 @@
 //! time, and never piles them up.
 
 pub mod accounts;
+mod airings;
 pub mod behaviours;
 pub mod calls;
 pub mod comments;
 pub mod conversations;
+pub mod credentials;
 pub mod cursors;
 pub mod entries;
 mod error;

@@ -8,7 +8,8 @@ use nova_actors::id::{DeviceId, UserId};
 use super::passwords::{Password, Verdict};
 use super::refresh::{self, RefreshToken};
 use super::{Caller, Identity, IdentityError, Parts, Why, names};
-use crate::store::accounts::{Account, Credentials};
+use crate::store::accounts::Account;
+use crate::store::credentials::Credentials;
 use crate::store::sessions::{Device, NewDevice, Presented, Rotation};
 
 /// Where a session comes from.
