@@ -2,7 +2,11 @@
 //!
 //! Media flows elsewhere; what is decided here is told to it. A participant whose device is gone keeps the place for
 //! [`LEASE`], so that a network change is no farewell; then the place is given up, and nobody stays as a ghost.
+//!
+//! What only hosts decide is in `hosts`, who waits for that in `lobby`; who is seen where a room is shown as one picture, in [`stage`].
 
+mod hosts;
+mod lobby;
 pub mod stage;
 
 use std::collections::BTreeMap;
@@ -12,6 +16,8 @@ use tokio::time::Instant;
 
 use crate::id::{CallId, ConversationId, DeviceId, RoomId, SessionId, UserId};
 
+pub use lobby::WAITING_MAX;
+
 /// How long a participant whose device is gone may come back.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// How long a room without anybody is kept.
@@ -20,9 +26,6 @@ pub const EMPTY_KEPT: Duration = Duration::from_secs(600);
 pub const TRACKS_MAX: usize = 4;
 /// Devices of one user in one room.
 pub const DEVICES_MAX: usize = 4;
-/// People who may wait to be let in. When full, whoever comes next is told that the room is full.
-pub const WAITING_MAX: usize = 50;
-
 /// One participant of a room, by number; numbers are not used again.
 pub type ParticipantId = u32;
 /// One track, by number, unique on its node.
@@ -251,50 +254,6 @@ impl Room {
         Ok((id, replaced))
     }
 
-    /// Somebody waits for a host; asking again from the same device is waiting once.
-    fn wait(&mut self, guest: Guest) -> Refusal {
-        self.waiting.retain(|one| one.device != guest.device);
-        if self.waiting.len() >= WAITING_MAX {
-            return Refusal::Full;
-        }
-        self.waiting.push(guest);
-        Refusal::Waits
-    }
-
-    /// Who waits, in the order they came.
-    pub fn waiting(&self) -> &[Guest] {
-        &self.waiting
-    }
-
-    /// The host lets somebody in, or not; gives their devices that wait, to be told. Who was let in stays so.
-    pub fn admit(&mut self, by: ParticipantId, user: UserId, yes: bool) -> Result<Vec<Guest>, Refusal> {
-        self.host(by)?;
-        let guests: Vec<Guest> = self.waiting.extract_if(.., |one| one.user == user).collect();
-        if guests.is_empty() {
-            return Err(Refusal::NotHere);
-        }
-        if yes {
-            self.admitted.push(user);
-        }
-        Ok(guests)
-    }
-
-    /// Newcomers wait from now on, or do not; gives those who wait no longer.
-    pub fn set_lobby(&mut self, by: ParticipantId, on: bool) -> Result<Vec<Guest>, Refusal> {
-        self.host(by)?;
-        self.has_lobby = on;
-        if on {
-            return Ok(Vec::new());
-        }
-        Ok(std::mem::take(&mut self.waiting))
-    }
-
-    /// Somebody waits no longer: their device is gone. Says whether they did.
-    pub fn give_up_waiting(&mut self, session: SessionId) -> Option<Guest> {
-        let at = self.waiting.iter().position(|one| one.session == session)?;
-        Some(self.waiting.remove(at))
-    }
-
     /// The same device over another connection: it keeps its place and what it publishes.
     pub fn resume(
         &mut self,
@@ -316,18 +275,6 @@ impl Room {
             self.empty_since = Some(now);
         }
         Some(left)
-    }
-
-    /// Gives the room to somebody when no host is left in it: to the speaker who has been there longest, before others one whose device is
-    /// there. Nobody gets it where only listeners are; who made the room is its host again on coming back.
-    pub fn succeed(&mut self) -> Option<ParticipantId> {
-        if self.participants.values().any(|one| one.role == Role::Host) {
-            return None;
-        }
-        let speakers = self.participants.values_mut().filter(|one| one.role == Role::Speaker);
-        let successor = speakers.min_by_key(|one| (one.away_since.is_some(), one.id))?;
-        successor.role = Role::Host;
-        Some(successor.id)
     }
 
     /// The device of somebody is gone, or there again under another connection.
@@ -411,56 +358,10 @@ impl Room {
         Ok(known.clone())
     }
 
-    /// The host takes somebody out: they are to leave, and do not come back.
-    pub fn remove(&mut self, by: ParticipantId, whom: ParticipantId) -> Result<(), Refusal> {
-        self.host(by)?;
-        let user = self.participants.get(&whom).ok_or(Refusal::NotHere)?.user;
-        if user == self.owner {
-            return Err(Refusal::RoleTooLow);
-        }
-        self.removed.push(user);
-        Ok(())
-    }
-
-    /// The host lets nobody in any more, or everybody again.
-    pub fn lock(&mut self, by: ParticipantId, locked: bool) -> Result<(), Refusal> {
-        self.host(by)?;
-        self.locked = locked;
-        Ok(())
-    }
-
-    /// The host says what somebody may do. A listener's tracks are taken back; they are returned.
-    pub fn set_role(
-        &mut self,
-        by: ParticipantId,
-        whom: ParticipantId,
-        role: Role,
-    ) -> Result<Vec<Track>, Refusal> {
-        self.host(by)?;
-        let participant = self.participants.get_mut(&whom).ok_or(Refusal::NotHere)?;
-        participant.role = role;
-        if role > Role::Listener {
-            return Ok(Vec::new());
-        }
-        let taken: Vec<Track> =
-            self.tracks.values().filter(|track| track.participant == whom).cloned().collect();
-        self.tracks.retain(|_, track| track.participant != whom);
-        Ok(taken)
-    }
-
     /// Somebody raises or lowers their hand.
     pub fn raise_hand(&mut self, by: ParticipantId, up: bool) -> Result<(), Refusal> {
         self.participants.get_mut(&by).ok_or(Refusal::NotHere)?.hand = up;
         Ok(())
-    }
-
-    /// Whether somebody decides about others.
-    pub fn host(&self, by: ParticipantId) -> Result<(), Refusal> {
-        match self.participants.get(&by) {
-            Some(participant) if participant.role == Role::Host => Ok(()),
-            Some(_) => Err(Refusal::RoleTooLow),
-            None => Err(Refusal::NotHere),
-        }
     }
 }
 
@@ -468,11 +369,11 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn guest(user: UserId) -> Guest {
+    pub(super) fn guest(user: UserId) -> Guest {
         Guest { user, device: DeviceId::generate(), session: SessionId::generate(), name: None }
     }
 
-    fn room(participants_max: usize) -> (Room, UserId) {
+    pub(super) fn room(participants_max: usize) -> (Room, UserId) {
         let owner = UserId::generate();
         (Room::new(RoomId::generate(), owner, None, participants_max, Instant::now()), owner)
     }
@@ -488,81 +389,6 @@ mod tests {
         assert_eq!(replaced.map(|one| one.id), Some(first));
         assert_ne!(first, second);
         assert_eq!((room.participants().count(), room.tracks().count()), (1, 0));
-        assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Full));
-    }
-
-    #[test]
-    fn the_host_decides_about_others_and_nobody_else_does() {
-        let (mut room, owner) = room(9);
-        let (host, _) = room.join(guest(owner), Instant::now()).unwrap();
-        let bo = guest(UserId::generate());
-        let (other, _) = room.join(bo.clone(), Instant::now()).unwrap();
-        room.publish(other, 1, Source::Microphone, false).unwrap();
-        assert_eq!(room.publish(other, 2, Source::Microphone, false), Err(Refusal::TooManyTracks));
-        assert_eq!(room.lock(other, true), Err(Refusal::RoleTooLow));
-        assert_eq!(room.remove(other, host), Err(Refusal::RoleTooLow));
-        assert!(room.mute(host, 1, true).unwrap().muted);
-        assert_eq!(room.mute(host, 1, false), Err(Refusal::RoleTooLow), "nobody opens another's microphone");
-        assert!(!room.mute(other, 1, false).unwrap().muted);
-        assert_eq!(room.set_role(host, other, Role::Listener).unwrap().len(), 1);
-        assert_eq!(room.publish(other, 3, Source::Camera, false), Err(Refusal::RoleTooLow));
-        room.lock(host, true).unwrap();
-        assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Locked));
-        room.lock(host, false).unwrap();
-        room.remove(host, other).unwrap();
-        room.leave(other, Instant::now());
-        assert_eq!(room.join(bo, Instant::now()), Err(Refusal::Removed));
-    }
-
-    #[test]
-    fn a_room_its_host_has_left_goes_to_the_speaker_who_has_been_there_longest() {
-        let (mut room, owner) = room(9);
-        let now = Instant::now();
-        let ann = guest(owner);
-        let (host, _) = room.join(ann.clone(), now).unwrap();
-        let [listener, away, bo, cy] =
-            std::array::from_fn(|_| room.join(guest(UserId::generate()), now).unwrap().0);
-        assert_eq!(room.succeed(), None, "the host is there");
-        room.set_role(host, listener, Role::Listener).unwrap();
-        room.reach(away, None, now);
-        room.leave(host, now);
-        assert_eq!(room.succeed(), Some(bo));
-        assert_eq!(room.succeed(), None, "one is enough");
-        room.set_role(bo, listener, Role::Listener).unwrap();
-        // Who made the room decides again, beside who did meanwhile.
-        let (again, _) = room.join(ann, now).unwrap();
-        let role = |room: &Room, who| room.participant(who).map(|one| one.role);
-        assert_eq!((role(&room, again), role(&room, bo)), (Some(Role::Host), Some(Role::Host)));
-        for gone in [again, bo, cy] {
-            room.leave(gone, now);
-        }
-        assert_eq!(room.succeed(), Some(away), "better one who may come back than nobody");
-        room.leave(away, now);
-        assert_eq!(room.succeed(), None, "who only listens does not decide");
-    }
-
-    #[test]
-    fn newcomers_wait_until_the_host_lets_them_in() {
-        let (mut room, owner) = room(9);
-        room.has_lobby = true;
-        let (host, _) = room.join(guest(owner), Instant::now()).unwrap();
-        let (bo, cy) = (guest(UserId::generate()), guest(UserId::generate()));
-        for one in [&bo, &bo, &cy] {
-            assert_eq!(room.join((*one).clone(), Instant::now()), Err(Refusal::Waits));
-        }
-        assert_eq!(room.waiting(), [bo.clone(), cy.clone()], "asking twice is waiting once");
-        assert_eq!(room.admit(host, bo.user, true).unwrap(), std::slice::from_ref(&bo));
-        assert_eq!(room.admit(host, bo.user, true), Err(Refusal::NotHere));
-        let (bos, _) = room.join(bo, Instant::now()).unwrap();
-        assert_eq!(room.admit(bos, cy.user, true), Err(Refusal::RoleTooLow), "only hosts let in");
-        assert_eq!(room.admit(host, cy.user, false).unwrap(), std::slice::from_ref(&cy));
-        assert_eq!(room.join(cy.clone(), Instant::now()), Err(Refusal::Waits));
-        assert_eq!(room.set_lobby(host, false).unwrap(), std::slice::from_ref(&cy));
-        room.join(cy, Instant::now()).unwrap();
-        room.has_lobby = true;
-        for _ in 0..WAITING_MAX {
-            assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Waits));
-        }
         assert_eq!(room.join(guest(UserId::generate()), Instant::now()), Err(Refusal::Full));
     }
 
