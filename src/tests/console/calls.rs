@@ -403,6 +403,19 @@ async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
     ann.picture("call-paused").await;
     ann.run(&pause.replace("const [paused] = arguments", "const paused = false")).await;
     waits_for("the picture goes on", ann, ".tile:not(.mine) video", true).await;
+
+    // What is wanted while the connection ends is lost on the way, and told over the next: her label is what the engine says of her hand.
+    ann.run(
+        "const [hand] = [...document.querySelectorAll('.controls button')].filter((one) => one.innerText.includes('Lower hand'));
+        window.lost = window.engine;
+        window.lost.send = () => {};
+        window.lost.close();
+        hand.click();",
+    )
+    .await;
+    ann.sees(".controls", "Raise hand").await;
+    assert_eq!(ann.run("return window.engine !== window.lost").await, true);
+    sees_and_hears("Bob", &bob).await;
     ann.is_clean(&[]).await;
     bob.is_clean(&[]).await;
     let messages = |direction: &str| format!("nova_rtc_messages_total{{direction=\"{direction}\"}}");
