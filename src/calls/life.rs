@@ -3,18 +3,20 @@
 //! [`nova_actors::call`] decides and PostgreSQL keeps what was decided ([`crate::store::calls`]); here it is told: by an entry, which
 //! waits for who is away, and by a push to every device of everybody concerned, on every node, which makes it ring and stop ringing.
 //! Every node ends what has rung for too long and what no node vouches for any more, so nothing rings on because a node has died.
+//! How nodes hear of each other's calls is in `nodes`.
+
+mod nodes;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nova_actors::call::{Call, Changed, Emptied, Media, Refusal as CallRefusal, State};
-use nova_actors::id::{CallId, ConversationId, NodeId, RoomId, UserId};
-use nova_actors::port::{self, Bus, BusEvent};
-use serde::{Deserialize, Serialize};
+use nova_actors::id::{CallId, ConversationId, RoomId, UserId};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::signalling::{Answered, because, fields};
 use super::{Calls, Inner, Seat};
@@ -25,6 +27,9 @@ use crate::conversations::relay::Blocked;
 use crate::conversations::talk::refused;
 use crate::error::{ApiError, Code};
 use crate::store::calls::{CallError, Done, Started};
+use nodes::Told;
+
+pub(super) use nodes::hear;
 
 /// How often this node looks for calls that are over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,9 +39,6 @@ const VOUCH_EVERY: u32 = 5;
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// A node that could not reach the database ends no silent calls for so long: the others could not vouch for theirs either.
 const WELL_FOR: Duration = Duration::from_secs(20);
-/// How long after a failed subscription it is tried again.
-const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
-
 /// `call.start {conversation, media}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,21 +69,6 @@ pub(super) fn check(request: RoomRequest) -> Result<(), Refusal> {
         "call.accept" | "call.decline" | "call.cancel" => fields::<Which>(request).map(drop),
         _ => Err(Code::UnknownType.into()),
     }
-}
-
-/// What nodes tell each other of a call.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    node: NodeId,
-    users: Vec<UserId>,
-    /// The room to be closed, and why.
-    over: Option<(RoomId, String)>,
-    /// What devices are told.
-    message: Option<Map<String, Value>>,
-}
-
-fn topic() -> port::Topic {
-    port::Topic::new("calls").expect("a word is a name on the bus")
 }
 
 impl Calls {
@@ -263,21 +250,6 @@ impl Inner {
         self.tell_nodes(&told).await;
     }
 
-    /// Ends a room on whichever node it is.
-    pub(super) async fn end_everywhere(&self, room: RoomId, reason: &str) {
-        self.close(room, reason).await;
-        let over = Some((room, reason.to_owned()));
-        self.tell_nodes(&Told { node: self.node, users: Vec::new(), over, message: None }).await;
-    }
-
-    async fn tell_nodes(&self, told: &Told) {
-        let payload = serde_json::to_vec(told).expect("what is told is texts and ids");
-        if let Err(error) = self.bus.publish(&topic(), payload.into()).await {
-            // Devices of other nodes stop ringing by the entry, or by the time that was told with the ring; vouching finds what has ended.
-            tracing::warn!(%error, "the other nodes do not hear of a call");
-        }
-    }
-
     fn push_call(&self, users: &[UserId], message: &Map<String, Value>) {
         let Some(door) = self.door.get() else { return };
         let message = wire::push(&Push::Other(message.clone()));
@@ -396,21 +368,6 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "it is not known which calls a block ends"),
         }
     }
-
-    async fn heard(&self, payload: &[u8]) {
-        let Ok(Told { node, users, over, message }) = serde_json::from_slice(payload) else {
-            return tracing::warn!("something about a call could not be read");
-        };
-        if node == self.node {
-            return;
-        }
-        if let Some(message) = message {
-            self.push_call(&users, &message);
-        }
-        if let Some((room, reason)) = over {
-            self.close(room, &reason).await;
-        }
-    }
 }
 
 /// A call as it is told: `{type, call, conversation, room, caller, media, state, …}`.
@@ -471,31 +428,6 @@ pub(super) async fn look_after(inner: Weak<Inner>) {
         if !inner.look(turn.is_multiple_of(VOUCH_EVERY), silent).await {
             well_since = Instant::now();
         }
-    }
-}
-
-/// Hears what other nodes tell of calls.
-pub(super) async fn hear(inner: Weak<Inner>, bus: Arc<dyn Bus>) {
-    loop {
-        match bus.subscribe(&topic()).await {
-            Ok(mut subscription) => {
-                while let Some(heard) = subscription.next().await {
-                    let Some(inner) = inner.upgrade() else { return };
-                    match heard {
-                        BusEvent::Message(payload) => inner.heard(&payload).await,
-                        // Entries and the time a ring was told with stop what rings; vouching finds what has ended.
-                        BusEvent::Gap => {
-                            let _again_soon = inner.vouch().await;
-                        }
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "calls of other nodes are not heard of"),
-        }
-        if inner.strong_count() == 0 {
-            return;
-        }
-        sleep(SUBSCRIBE_AGAIN).await;
     }
 }
 

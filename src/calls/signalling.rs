@@ -1,13 +1,14 @@
-//! The requests of `nova.v1` about calls: `room.join` and its kin.
+//! The requests of `nova.v1` about calls, carried out: `room.join` and its kin. What they are made of is in `requests`.
+
+mod requests;
 
 use std::sync::atomic::Ordering;
 
 use nova_actors::id::RoomId;
-use nova_actors::room::{self, Participant, ParticipantId, Role, Room, Source, Track, TrackId};
+use nova_actors::room::{self, Participant, Role, Room, Source, Track};
 pub(crate) use nova_media::sdp::OFFER_BYTES_MAX;
 use nova_media::sdp::Offer;
 use nova_media::sfu::{self, MemberId, SfuError, Want};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -15,37 +16,11 @@ use super::{Calls, Seat, event};
 use crate::chat::seam::{DeviceHandle, Refusal};
 use crate::chat::wire::{Answer, RoomRequest};
 use crate::error::Code;
+use requests::{
+    Candidate, Hand, Kick, Lock, Mute, Publication, Publish, Reoffer, SetRole, Unpublish, View, Wanted,
+};
 
-/// Characters of what somebody calls themselves in a room.
-pub(crate) const NAME_CHARS_MAX: usize = 64;
-/// Tracks somebody wants to see; a screen shows fewer.
-pub(crate) const WANTS_MAX: usize = 50;
-/// Pixels of a wish.
-pub(crate) const HEIGHT_MAX: u16 = 4_320;
-
-/// The types of all requests about calls, in the order of the document.
-pub(crate) const KINDS: &[&str] = &[
-    "call.start",
-    "call.accept",
-    "call.decline",
-    "call.cancel",
-    "room.join",
-    "room.offer",
-    "room.candidate",
-    "room.publish",
-    "room.unpublish",
-    "room.mute",
-    "room.view",
-    "room.hand",
-    "room.kick",
-    "room.role",
-    "room.lock",
-    "room.lobby",
-    "room.admit",
-    "room.stream",
-    "room.unstream",
-    "room.leave",
-];
+pub(crate) use requests::{HEIGHT_MAX, KINDS, NAME_CHARS_MAX, WANTS_MAX};
 
 /// Whether the fields of a request are as they must be, whoever says it and wherever: what the document promises.
 #[cfg(test)]
@@ -74,134 +49,6 @@ pub(super) fn bounded(offer: &str) -> Result<(), Refusal> {
     match offer.len() > OFFER_BYTES_MAX {
         true => Err(invalid("offer", "it is too large")),
         false => Ok(()),
-    }
-}
-
-/// `room.offer {offer}`: another network, or more to send.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reoffer {
-    offer: String,
-}
-
-/// `room.candidate {candidate}`. An ICE-lite server finds its clients by their requests; candidates are taken and not needed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Candidate {
-    #[serde(default)]
-    #[expect(dead_code, reason = "any value is right")]
-    candidate: Value,
-}
-
-/// `room.publish {tracks: [{mid, source, muted?}]}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Publish {
-    tracks: Vec<Publication>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Publication {
-    mid: String,
-    source: SourceName,
-    #[serde(default)]
-    muted: bool,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum SourceName {
-    Microphone,
-    Camera,
-    Screen,
-    ScreenAudio,
-}
-
-/// `room.unpublish {track}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Unpublish {
-    track: TrackId,
-}
-
-/// `room.mute {track, muted}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mute {
-    track: TrackId,
-    muted: bool,
-}
-
-/// `room.view {want: [{track, height}]}`; without `want` the server chooses.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct View {
-    want: Vec<Wanted>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    track: TrackId,
-    height: u16,
-}
-
-/// `room.kick {participant}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kick {
-    participant: ParticipantId,
-}
-
-/// `room.lock {locked}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Lock {
-    locked: bool,
-}
-
-/// `room.role {participant, role}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SetRole {
-    participant: ParticipantId,
-    role: RoleName,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RoleName {
-    Listener,
-    Speaker,
-    Host,
-}
-
-/// `room.hand {up}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hand {
-    up: bool,
-}
-
-impl Publish {
-    fn check(&self) -> Result<(), Refusal> {
-        match self.tracks.len() > room::TRACKS_MAX {
-            true => Err(invalid("tracks", format!("at most {} are published at once", room::TRACKS_MAX))),
-            false => Ok(()),
-        }
-    }
-}
-
-impl View {
-    fn check(&self) -> Result<(), Refusal> {
-        if self.want.len() > WANTS_MAX {
-            return Err(invalid("want", format!("at most {WANTS_MAX} are wanted")));
-        }
-        if self.want.iter().any(|want| want.height > HEIGHT_MAX) {
-            return Err(invalid("want.height", format!("at most {HEIGHT_MAX} pixels are wanted")));
-        }
-        Ok(())
     }
 }
 
@@ -428,27 +275,6 @@ pub(super) fn role_name(role: Role) -> &'static str {
         Role::Listener => "listener",
         Role::Speaker => "speaker",
         Role::Host => "host",
-    }
-}
-
-impl From<RoleName> for Role {
-    fn from(name: RoleName) -> Role {
-        match name {
-            RoleName::Listener => Role::Listener,
-            RoleName::Speaker => Role::Speaker,
-            RoleName::Host => Role::Host,
-        }
-    }
-}
-
-impl From<SourceName> for Source {
-    fn from(name: SourceName) -> Source {
-        match name {
-            SourceName::Microphone => Source::Microphone,
-            SourceName::Camera => Source::Camera,
-            SourceName::Screen => Source::Screen,
-            SourceName::ScreenAudio => Source::ScreenAudio,
-        }
     }
 }
 
