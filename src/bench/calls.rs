@@ -13,6 +13,7 @@
 //! voices stands what the [kernel alone](floor) takes for them.
 
 pub mod canned;
+mod crowd;
 mod floor;
 mod janus;
 mod joining;
@@ -30,17 +31,17 @@ use nova_media::peer::Identity;
 use nova_media::rtp::witness::Seen;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::BenchError;
 use super::installation::{Installation, Node};
 use super::measure::{Line, Processes, Times};
 use super::people::{Device, Rest, Town};
-use canned::{Layer, RIDS, Voice};
+use canned::RIDS;
+use crowd::{Crowd, JOIN_MAX, TICK, conduct, first_ssrc, publish, start_media};
 use janus::Janus;
 use meter::Meter;
-use peer::{Peer, Shape, Tally};
+use peer::{Shape, Tally};
 use seat::Seat;
 use told::{Measured, Recovery};
 
@@ -113,35 +114,14 @@ pub struct CallsBench {
     pub strict: bool,
 }
 
-/// How long everybody has to be connected, and to see something.
-const JOIN_MAX: Duration = Duration::from_secs(60);
 /// Before a measure everything has run for a while.
 const WARM: Duration = Duration::from_secs(3);
-/// How often peers do what is due, each when it is its turn: what is due at one moment would come at one moment, as it does nowhere.
-const TICK: Duration = Duration::from_millis(1);
-/// Turns until it is the first peers' again. Browsers send the packets of pictures every five milliseconds, and those of voices at once, so for who
-/// only speaks it is always their turn.
-const TURNS: usize = 4;
-/// Bits a second of the layers of a camera, in thousands: the middle one is 100 packets a second.
-const LAYERS_KBPS: [u32; 3] = [150, 880, 2_500];
 /// How long everybody has to see again after a stall, before it is given up.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// When the metrics hold what has just happened.
 const COUNTED_AFTER: Duration = Duration::from_millis(2_500);
 /// Lines of a tile: the middle layer.
 const TILE_HEIGHT: u32 = 360;
-
-/// Everybody.
-struct Crowd {
-    peers: Vec<Rc<Peer>>,
-    /// Tracks each published, in the order of peers.
-    tracks: Vec<Vec<u64>>,
-    tally: Rc<Tally>,
-    joined_us: Vec<u32>,
-    /// Rooms, and the token of who made each.
-    rooms: Vec<(String, String)>,
-    tasks: JoinSet<()>,
-}
 
 impl CallsBench {
     /// Measures, and prints what is seen. Whether all promises that count were kept.
@@ -454,93 +434,4 @@ impl CallsBench {
             keyframes: added("nova_rtc_keyframe_requests_total"),
         })
     }
-}
-
-impl Crowd {
-    fn new(tally: &Rc<Tally>) -> Crowd {
-        Crowd {
-            peers: Vec::new(),
-            tracks: Vec::new(),
-            tally: tally.clone(),
-            joined_us: Vec::new(),
-            rooms: Vec::new(),
-            tasks: JoinSet::new(),
-        }
-    }
-
-    /// Waits until everybody who should see or hear something does.
-    async fn see_something(&self) -> Result<(), BenchError> {
-        // The first of a room of one publisher sees nobody.
-        let blind = |peer: &&Rc<Peer>| peer.first_frame().is_none() && !peer.publishes_alone();
-        let all = async {
-            while self.peers.iter().any(|peer| blind(&peer)) {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let seen = timeout(JOIN_MAX, all).await;
-        let left = self.peers.iter().filter(blind).count();
-        seen.map_err(|_| BenchError::because(format!("{left} peers saw nothing within a minute")))
-    }
-}
-
-/// Has all peers do what is due, until it is dropped.
-fn conduct(peers: &[Rc<Peer>]) -> JoinSet<()> {
-    let peers = peers.to_vec();
-    let mut tasks = JoinSet::new();
-    tasks.spawn_local(async move {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for turn in (0..TURNS).cycle() {
-            ticks.tick().await;
-            for (place, peer) in peers.iter().enumerate() {
-                if place % TURNS == turn || peer.only_speaks() {
-                    peer.tick(Instant::now());
-                }
-            }
-        }
-    });
-    tasks
-}
-
-async fn publish(seat: &mut Seat, shape: Shape) -> Result<Vec<u64>, BenchError> {
-    let mut tracks = Vec::new();
-    if shape.has_voice {
-        tracks.push(json!({ "mid": "0", "source": "microphone" }));
-    }
-    if shape.layers > 0 {
-        tracks.push(json!({ "mid": "1", "source": "camera" }));
-    }
-    if tracks.is_empty() {
-        return Ok(Vec::new());
-    }
-    let answer = seat.ask(json!({ "type": "room.publish", "tracks": tracks })).await?;
-    let published = answer.get("tracks").and_then(Value::as_array);
-    let keys = published.into_iter().flatten().filter_map(|track| track.get("track")?.as_u64());
-    Ok(keys.collect())
-}
-
-/// The first of the SSRCs of somebody, of all who take part.
-fn first_ssrc(nth: usize) -> u32 {
-    (1_000 + 16 * nth) as u32
-}
-
-fn start_media(peer: &Peer, shape: Shape, ssrc: u32, place: usize, kbps: u32) {
-    // Not all in the same millisecond.
-    let due = Instant::now() + Duration::from_millis(place as u64 * 7 % 33);
-    if shape.has_voice {
-        // The first three speak, the others are quiet.
-        let level = if place < 3 { 20 } else { 100 };
-        peer.speak(Voice::new(ssrc, 50, level, due));
-    }
-    let layers = match shape.layers {
-        0 => Vec::new(),
-        1 => vec![Layer::new(None, ssrc + 1, kbps, due)],
-        _ => RIDS
-            .into_iter()
-            .zip(LAYERS_KBPS)
-            .zip(ssrc + 1..)
-            .map(|((rid, kbps), ssrc)| Layer::new(Some(rid), ssrc, kbps, due))
-            .collect(),
-    };
-    peer.show(layers);
 }

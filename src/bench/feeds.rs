@@ -13,34 +13,29 @@
 //!
 //! The town is [`mod@seed`]'s. CPU is shared with PostgreSQL and the load.
 
+mod cold;
+mod notified;
+mod rank;
 pub mod seed;
 mod wire;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
-use nova_actors::id::{PostId, UserId};
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use nova_actors::id::PostId;
 use serde_json::Value;
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::BenchError;
 use super::installation::{Installation, Node};
-use super::measure::{Line, Processes, Times, load};
+use super::measure::{Line, Times, load};
 use super::people::Device;
-use crate::events::{Event, Logged, Topic, id};
-use crate::feeds::HEAD_POSTS;
-use crate::feeds::features::{Features, NAMES};
-use crate::feeds::heads::memory::Heads;
-use crate::feeds::model::Model;
-use crate::feeds::rank::Ranker;
-use crate::store::events::Cursor;
+use cold::cold;
+use notified::notified;
+use rank::rank;
 use seed::{Seeded, Size, seed};
 use wire::Wire;
 
@@ -352,161 +347,6 @@ impl Ask {
     async fn send_unread(&self, wire: &mut Wire) -> Result<(), BenchError> {
         wire.ask(self.method, &self.path, &self.token, &self.body).await.map(drop)
     }
-}
-
-/// From the moment before a like is sent until it stands in the log that its author is to hear of it. Sockets and push come after that, and
-/// are another's to measure.
-async fn notified(place: &Place) -> Result<Vec<Line>, BenchError> {
-    const LIKES: usize = 300;
-    const LATE: Duration = Duration::from_secs(10);
-    let store = place.installation.errand().store();
-    // Posts nobody likes: who likes one a second time has done nothing that could be told.
-    let unliked = "SELECT p.id, p.author FROM posts p
-        WHERE NOT EXISTS (SELECT FROM post_likes l WHERE l.post_id = p.id) ORDER BY p.id LIMIT $1";
-    let rows: Vec<(uuid::Uuid, uuid::Uuid)> = sqlx::query_as(unliked)
-        .bind(LIKES as i64)
-        .fetch_all(store.pool())
-        .await
-        .map_err(BenchError::because)?;
-    let mut wire = Wire::dial(place.door(0)?).await?;
-    let mut times = Vec::new();
-    for (nth, (post, author)) in rows.into_iter().enumerate() {
-        let Some(who) = place.town.people.iter().rev().skip(3 + nth).find(|who| who.user.as_uuid() != author)
-        else {
-            continue;
-        };
-        let part = Topic::Notification.part_of(author);
-        let heads = store.event_heads(&[Topic::Notification]).await.map_err(BenchError::because)?;
-        let head = heads.iter().find(|(_, of, _)| *of == part).map_or(0, |(.., head)| *head);
-        let mut cursor = Cursor { topic: Topic::Notification, part, place: head, failures: 0 };
-        let began = Instant::now();
-        let path = format!("/v1/posts/{}/like", PostId::from(post));
-        Ask::new("PUT", &path, Some(who), String::new()).send_unread(&mut wire).await?;
-        loop {
-            let (told, top) = store.events_read(&cursor, 100).await.map_err(BenchError::because)?;
-            let is_it = |event: &Logged| match event.event() {
-                Ok(Some(Event::NotificationCreated(notice))) => {
-                    id(&notice.recipient_id) == author && id(&notice.sender_id) == who.user.as_uuid()
-                }
-                _ => false,
-            };
-            if told.iter().any(is_it) {
-                break;
-            }
-            if !told.is_empty() {
-                cursor.place = top;
-            }
-            if began.elapsed() > LATE {
-                return Err(BenchError::because("an author's notification is not told after ten seconds"));
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-        times.push(micros(began.elapsed()));
-    }
-    let times = Times::new(times);
-    let what = "like until its author's notification is in the event log";
-    Ok(vec![within(what, &times, 0.99, 95.0), spread("notified", &times)])
-}
-
-/// What a node that has no heads yet costs.
-async fn cold(place: &Place) -> Result<Vec<Line>, BenchError> {
-    let store = place.installation.errand().store();
-    let curious = place.town.curious.user;
-    let (mut page, mut head) = (Vec::new(), Vec::new());
-    for _ in 0..50 {
-        let began = Instant::now();
-        store.home_ids(curious, None, 21).await.map_err(BenchError::because)?;
-        page.push(micros(began.elapsed()));
-        let began = Instant::now();
-        let authors = store.feed_authors(curious, 2_001).await.map_err(BenchError::because)?;
-        store.head_ids(curious, &authors, HEAD_POSTS as i64 + 1).await.map_err(BenchError::because)?;
-        head.push(micros(began.elapsed()));
-    }
-    let (page, head) = (Times::new(page), Times::new(head));
-    let mut lines = vec![
-        within("page without a head, 1,800 follows", &page, 0.99, 100.0),
-        spread("page without a head, 1,800 follows", &page),
-        Line::told("head of 400 made from nothing, 1,800 follows", head.to_string()),
-    ];
-    // The first page of each of some readers, through the door of a node that has no heads.
-    let node = place.nodes.get(1).ok_or_else(|| BenchError::because("there is no second node"))?;
-    let processes = Processes::one(node.process.pid());
-    let mut wire = Wire::dial(node.http).await?;
-    let first = |device: &Device| Ask::new("GET", "/v1/feeds/home?limit=20", Some(device), String::new());
-    for device in place.town.people.iter().rev().skip(10).take(200) {
-        first(device).send(&mut wire).await?;
-    }
-    let readers = 4_000.min(place.town.people.len() / 2);
-    let before = processes.resident_bytes();
-    let mut times = Vec::new();
-    for device in place.town.people.iter().skip(2_000).take(readers) {
-        let began = Instant::now();
-        first(device).send_unread(&mut wire).await?;
-        times.push(micros(began.elapsed()));
-    }
-    let grown = processes.resident_bytes().saturating_sub(before) as f64 / readers.max(1) as f64;
-    lines.push(Line::told(
-        format!("first page on a node without heads, {readers} readers one after the other"),
-        Times::new(times).to_string(),
-    ));
-    lines.push(Line::told(
-        "memory of a reader's head and what else is kept of them",
-        format!("{:.1} KiB", grown / 1_024.0),
-    ));
-    Ok(lines)
-}
-
-/// What needs no node.
-fn rank() -> Vec<Line> {
-    let mut dice = StdRng::seed_from_u64(1);
-    let now = OffsetDateTime::now_utc();
-    let authors: Vec<_> = (0..40).map(|_| UserId::generate()).collect();
-    let all: Vec<Features> = (0..HEAD_POSTS)
-        .map(|nth| {
-            let created_at = now - time::Duration::minutes(nth as i64);
-            Features {
-                post: PostId::new(created_at),
-                author: authors.get(dice.random_range(0..40)).copied().unwrap_or_else(UserId::generate),
-                created_at,
-                likes: dice.random_range(0..1_000),
-                comments: dice.random_range(0..100),
-                affinity: dice.random_range(0..20),
-                is_mutual: dice.random_bool(0.3),
-            }
-        })
-        .collect();
-    let weights = NAMES.map(|_| dice.random_range(-1.0..1.0));
-    let ranker = Ranker::Model(Arc::new(Model::with_weights("bench", weights)));
-    let mut times = Vec::new();
-    for _ in 0..1_000 {
-        let began = Instant::now();
-        std::hint::black_box(ranker.order(std::hint::black_box(&all), now));
-        times.push(micros(began.elapsed()));
-    }
-    let times = Times::new(times);
-    let mut lines = vec![within("400 candidates scored and ordered", &times, 0.99, 1.0)];
-
-    const READERS: usize = 10_000;
-    let heads = Heads::default();
-    let author = UserId::generate();
-    for _ in 0..READERS {
-        let reader = UserId::generate();
-        let build = heads.begin(reader);
-        heads.fill(&build, vec![author, reader], all.iter().map(|features| features.post).collect());
-    }
-    let began = Instant::now();
-    const POSTS: usize = 50;
-    for _ in 0..POSTS {
-        heads.posted(author, PostId::generate(), false);
-    }
-    let rate = (READERS * POSTS) as f64 / began.elapsed().as_secs_f64();
-    lines.push(Line::promised(
-        "heads a post is put on",
-        "≥ 50,000/s",
-        format!("{rate:.0}/s"),
-        rate >= 50_000.0,
-    ));
-    lines
 }
 
 fn micros(time: Duration) -> u32 {
