@@ -26,6 +26,7 @@ pub const EMPTY_KEPT: Duration = Duration::from_secs(600);
 pub const TRACKS_MAX: usize = 4;
 /// Devices of one user in one room.
 pub const DEVICES_MAX: usize = 4;
+
 /// One participant of a room, by number; numbers are not used again.
 pub type ParticipantId = u32;
 /// One track, by number, unique on its node.

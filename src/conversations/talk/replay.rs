@@ -21,7 +21,6 @@ const PAGE_LEN: u32 = 200;
 const PAGE_BYTES: usize = 256 << 10;
 /// What waits in one conversation beyond this is not pushed: the client pulls what it wants of it.
 pub(super) const REPLAY_LEN_MAX: u64 = 1_000;
-
 /// Conversations whose ends are asked for in one statement.
 const TOPS_LEN: usize = 1_000;
 
