@@ -1,6 +1,9 @@
 //! A call in the console: people in real browsers see and hear each other through the engine.
 
-use std::time::{Duration, Instant};
+mod seen;
+mod turn;
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,105 +13,13 @@ use crate::browser::{Browser, KEEPS_CONNECTIONS};
 use crate::firefox::Firefox;
 use crate::services::{self, eventually};
 
+pub(super) use seen::sees_and_hears;
+pub(super) use turn::with_turn;
+
 /// What people type.
 const PASSWORD: &str = "harbour lantern quartz";
 /// How long browsers and an engine on the same busy cores may take for one step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What one person sees and hears of another.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
-    pictures: u64,
-    width: u64,
-    /// The highest sample of a moment of sound.
-    loudness: f64,
-}
-
-/// A browser with a call in it.
-pub(super) trait InCall {
-    /// What is seen and heard of the other now.
-    async fn seen(&self) -> Value;
-    /// What goes over its connections, for the message of a test that fails.
-    async fn told(&self) -> Value;
-}
-
-impl InCall for Browser {
-    async fn seen(&self) -> Value {
-        self.run(
-            "const face = document.querySelector('.tile:not(.mine) video');
-            window.ears ??= new Map();
-            // A page that connects anew plays other sound than before.
-            for (const { srcObject } of document.querySelectorAll('audio')) {
-                if (!srcObject || window.ears.has(srcObject)) continue;
-                window.context ??= new AudioContext();
-                const ear = window.context.createAnalyser();
-                window.context.createMediaStreamSource(srcObject).connect(ear);
-                window.ears.set(srcObject, ear);
-            }
-            let loudness = 0;
-            for (const ear of window.ears.values()) {
-                const samples = new Float32Array(ear.fftSize);
-                ear.getFloatTimeDomainData(samples);
-                for (const sample of samples) loudness = Math.max(loudness, Math.abs(sample));
-            }
-            return { pictures: face?.getVideoPlaybackQuality().totalVideoFrames ?? 0, width: face?.videoWidth ?? 0, loudness };",
-        )
-        .await
-    }
-
-    async fn told(&self) -> Value {
-        self.connections().await
-    }
-}
-
-/// Firefox analyses no sound where there is no sound card, and counts the pictures of a call under another name.
-impl InCall for Firefox {
-    async fn seen(&self) -> Value {
-        self.run(
-            "const face = document.querySelector('.tile:not(.mine) video');
-            return window.connections.at(-1).getStats().then((stats) => {
-                const levels = [...stats.values()].filter((one) => one.type === 'inbound-rtp').map((one) => one.audioLevel ?? 0);
-                return { pictures: face?.mozPaintedFrames ?? 0, width: face?.videoWidth ?? 0, loudness: Math.max(0, ...levels) };
-            });",
-        )
-        .await
-    }
-
-    async fn told(&self) -> Value {
-        self.run("return window.connections.map((connection) => connection.connectionState);").await
-    }
-}
-
-impl Seen {
-    async fn of(browser: &impl InCall) -> Seen {
-        let seen = browser.seen().await;
-        Seen {
-            pictures: seen["pictures"].as_u64().unwrap_or_default(),
-            width: seen["width"].as_u64().unwrap_or_default(),
-            loudness: seen["loudness"].as_f64().unwrap_or_default(),
-        }
-    }
-}
-
-/// Waits until the other's face moves and their voice is heard.
-pub(super) async fn sees_and_hears(who: &str, browser: &impl InCall) -> Seen {
-    let (first, mut loudest) = (Seen::of(browser).await, 0.0_f64);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = Seen::of(browser).await;
-        loudest = loudest.max(seen.loudness);
-        let seen = Seen { loudness: loudest, ..seen };
-        if seen.pictures > first.pictures + 30 && loudest > 0.01 {
-            return seen;
-        }
-        // What is missing says where to look.
-        if Instant::now() >= deadline {
-            let told = browser.told().await;
-            panic!("{who} does not see and hear the other: {first:?} became {seen:?}, over {told:#}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 pub(super) async fn waits_for(what: &str, browser: &Browser, css: &str, there: bool) {
     eventually(what, PATIENCE, async || (browser.has(css).await == there).then_some(())).await;
@@ -427,44 +338,6 @@ async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
     .await;
 }
 
-/// A TURN server on loopback that ends with the test.
-pub(super) struct Turn {
-    child: std::process::Child,
-    port: u16,
-}
-
-impl Turn {
-    fn start(secret: &str) -> Turn {
-        // What it takes over TCP it takes over UDP too; a port that is free for both is most likely free again in a moment.
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = std::process::Command::new("turnserver")
-            .args([
-                "-n",
-                "--no-tls",
-                "--no-dtls",
-                "--no-cli",
-                "--listening-ip",
-                "127.0.0.1",
-                "--relay-ip",
-                "127.0.0.1",
-            ])
-            .args(["--realm", "nova", "--use-auth-secret", "--static-auth-secret", secret])
-            .args(["--allow-loopback-peers", "--pidfile", "/dev/null", "--log-file", "/dev/null"])
-            .args(["--listening-port", &port.to_string()])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("turnserver starts; `scripts/install test` installs it");
-        Turn { child, port }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let _gone = (self.child.kill(), self.child.wait());
-    }
-}
-
 /// Ann begins a call in a browser of hers; where it is.
 pub(super) async fn hosts(app: TestApp) -> (Visit, String) {
     let visit = Visit { browser: Browser::start_with_devices().await, app };
@@ -476,18 +349,6 @@ pub(super) async fn hosts(app: TestApp) -> (Visit, String) {
     waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
     let room = ann.path().await;
     (visit, room)
-}
-
-/// An engine whose callers are told of a TURN server.
-pub(super) async fn with_turn() -> (Turn, TestApp) {
-    let turn = Turn::start("north");
-    let url = format!("turn:127.0.0.1:{}?transport=tcp", turn.port);
-    let app = TestApp::start_with(|config| {
-        config.rtc.turn_urls = vec![url];
-        config.rtc.turn_secret = Some(nova::config::Secret::from("north".to_owned()));
-    })
-    .await;
-    (turn, app)
 }
 
 #[actix_rt::test]
