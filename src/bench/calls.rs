@@ -10,7 +10,7 @@
 //! Participants are peers without a browser ([`peer`]): ICE, DTLS and SRTP as browsers do them, [`canned`] media in, and a model of a
 //! viewer ([`nova_media::rtp::witness`]) that puts what arrives in order, asks again for what is missing, and counts what froze. They join
 //! as anybody does ([`seat`]). CPU is of the node's process, read from `/proc`. With `--janus` the same is done with Janus, in the same run. Beside
-//! voices stands what the [kernel alone](floor) takes for them.
+//! voices stands what the kernel alone takes for them (`floor`). Peers, and who has them do what is due, are a `crowd`.
 
 pub mod canned;
 mod crowd;
