@@ -1,5 +1,6 @@
 //! The sockets of the shards, all on one UDP address: the kernel gives a datagram to one of them by a hash of where it comes from and
-//! where it goes (`SO_REUSEPORT`, socket(7)), so what comes from one address always comes to the same.
+//! where it goes (`SO_REUSEPORT`, socket(7)), so what comes from one address always comes to the same,
+//! until it is [steered](super) to another.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

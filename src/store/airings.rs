@@ -14,7 +14,11 @@ use crate::events::{Event, bytes, millis, schema};
 impl Store {
     /// What was last noted of the broadcast of a stream, as it was noted.
     pub async fn airing(&self, id: StreamId) -> Result<Option<Airing>, StoreError> {
-        let row = sqlx::query_as!(
+        Ok(self.noted(id).await?.and_then(|row| row.airing()))
+    }
+
+    async fn noted(&self, id: StreamId) -> Result<Option<NotedRow>, sqlx::Error> {
+        sqlx::query_as!(
             NotedRow,
             "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
                     next_msn, discontinuities, sessions, visibility
@@ -22,8 +26,7 @@ impl Store {
             id.as_uuid()
         )
         .fetch_optional(self.pool())
-        .await?;
-        Ok(row.and_then(|row| row.airing()))
+        .await
     }
 }
 
@@ -80,16 +83,7 @@ fn unavailable(error: impl Into<StoreError>) -> StreamsError {
 #[async_trait]
 impl Streams for Store {
     async fn load(&self, id: StreamId) -> Result<Option<StreamRecord>, StreamsError> {
-        let row = sqlx::query_as!(
-            NotedRow,
-            "SELECT owner_id, key_hash, state, node_id, started_at, ended_at, heard_at, viewers, viewers_peak, watched_s, broadcast,
-                    next_msn, discontinuities, sessions, visibility
-             FROM streams WHERE id = $1",
-            id.as_uuid()
-        )
-        .fetch_optional(self.pool())
-        .await
-        .map_err(unavailable)?;
+        let row = self.noted(id).await.map_err(unavailable)?;
         Ok(row.map(|row| StreamRecord {
             id,
             owner: row.owner_id.into(),

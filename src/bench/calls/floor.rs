@@ -13,10 +13,11 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::canned::SOUND_BYTES;
 use crate::rtc::egress::send_each;
 
-/// Bytes of a sealed voice of 60 bytes with its extensions.
-const BYTES: usize = 100;
+/// Bytes of a sealed voice: its header, extensions and tag with it.
+const BYTES: usize = 12 + 12 + SOUND_BYTES + 16;
 /// From one packet of a voice to its next.
 const EVERY: Duration = Duration::from_millis(20);
 /// Packets of each voice: four seconds.
