@@ -6,6 +6,8 @@
 //! Everything is bounded: [`MESSAGE_BYTES_MAX`], [`CHANNELS_MAX`], [`RATE`], what waits to be read ([`RECEIVED_BYTES_MAX`]) and to be
 //! sent ([`outbox`]). Whoever goes beyond ends their channels, for a reason they are told; their calls go on.
 
+mod bucket;
+pub mod chunk;
 pub mod dcep;
 mod guard;
 pub mod outbox;
@@ -23,6 +25,7 @@ use rtc_sctp::{
 };
 use rtc_shared::TransportProtocol;
 
+use bucket::Bucket;
 use dcep::Reliability;
 use guard::{Guard, Init, Verdict};
 use outbox::{Outbox, Waiting};
@@ -123,7 +126,8 @@ pub struct Data {
     channels: Vec<Channel>,
     openings: u32,
     outbox: Outbox,
-    allowance: Allowance,
+    messages: Bucket,
+    bytes: Bucket,
     tally: Tally,
     message_max: usize,
 }
@@ -134,17 +138,14 @@ impl Data {
         Data {
             endpoint: endpoint(),
             association: None,
-            guard: Guard::default(),
+            guard: Guard::new(RECEIVED_BYTES_MAX, now),
             begun: None,
             repeats_answer: false,
             channels: Vec::new(),
             openings: 0,
             outbox: Outbox::default(),
-            allowance: Allowance {
-                messages: RATE.messages_burst.into(),
-                bytes: RATE.bytes_burst.into(),
-                at: now,
-            },
+            messages: Bucket::new(RATE.messages_per_s, RATE.messages_burst, now),
+            bytes: Bucket::new(RATE.bytes_per_s, RATE.bytes_burst, now),
             tally: Tally::default(),
             message_max,
         }
@@ -152,7 +153,7 @@ impl Data {
 
     /// A packet came over DTLS. After an error everything that comes is for nobody.
     pub fn input(&mut self, packet: Bytes, now: Instant, said: &mut Vec<Said>) -> Result<(), Ending> {
-        match self.guard.inspect(&packet)? {
+        match self.guard.inspect(&packet, now)? {
             Verdict::Drop => return Ok(()),
             Verdict::Begin(init) => {
                 self.begin(init, packet, now);
@@ -260,7 +261,7 @@ impl Data {
                 answer.extend(encoded);
             }
         }
-        self.guard = Guard::begin(init);
+        self.guard.begin(init);
         self.begun = Some((init, answer));
         self.repeats_answer = true;
         self.association = Some((handle, association));
@@ -295,6 +296,7 @@ impl Data {
             // A stream that was reset meanwhile has nothing.
             let read = association.stream(id).and_then(|mut stream| stream.read_sctp());
             let Ok(Some(message)) = read else { return Ok(()) };
+            self.guard.note_read(message.chunks.len());
             let bytes = message.to_payload(MESSAGE_BYTES_MAX).map_err(|_| Ending::TooLarge)?.freeze();
             match message.ppi {
                 Kind::Dcep => self.open(id, &bytes, now)?,
@@ -352,10 +354,15 @@ impl Data {
             return Ok(());
         };
         let (topic, lossy) = (channel.topic.clone(), channel.lossy);
-        match self.allowance.take(bytes.len(), now) {
-            true => said.push(Said { topic, lossy, is_text, bytes }),
-            false if lossy => self.tally.too_fast += 1,
-            false => return Err(Ending::TooFast),
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if self.messages.has(1, now) && self.bytes.has(len, now) {
+            self.messages.take(1);
+            self.bytes.take(len);
+            said.push(Said { topic, lossy, is_text, bytes });
+        } else if lossy {
+            self.tally.too_fast += 1;
+        } else {
+            return Err(Ending::TooFast);
         }
         Ok(())
     }
@@ -393,31 +400,6 @@ fn endpoint() -> Endpoint {
         .with_timer_config(timers);
     let server = Arc::new(ServerConfig::new(transport));
     Endpoint::new(NOWHERE, TransportProtocol::UDP, Arc::new(EndpointConfig::new()), Some(server))
-}
-
-/// What may be said now: it fills up over time.
-#[derive(Debug)]
-struct Allowance {
-    messages: f64,
-    bytes: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn take(&mut self, bytes: usize, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        let more = |have: f64, per_s: u32, burst: u32| (have + passed * f64::from(per_s)).min(burst.into());
-        self.messages = more(self.messages, RATE.messages_per_s, RATE.messages_burst);
-        self.bytes = more(self.bytes, RATE.bytes_per_s, RATE.bytes_burst);
-        let bytes = bytes as f64;
-        if self.messages < 1.0 || self.bytes < bytes {
-            return false;
-        }
-        self.messages -= 1.0;
-        self.bytes -= bytes;
-        true
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use nova_media::data::talker::Talker;
-use nova_media::data::{Data, MESSAGE_BYTES_MAX, dcep};
+use nova_media::data::{Data, MESSAGE_BYTES_MAX, chunk, dcep};
 use nova_media::peer::Credentials;
 use nova_media::rtp::packet::Packet;
 use nova_media::rtp::payload::{Codec, Vp8};
@@ -91,6 +91,7 @@ fn talk(data: &[u8]) {
         }
         let sum = crc32c::crc32c(&packet);
         packet[8..12].copy_from_slice(&sum.to_le_bytes());
+        read_alike(&packet);
         if channels.input(Bytes::from(packet), now, &mut said).is_err() {
             channels.end();
         }
@@ -98,6 +99,19 @@ fn talk(data: &[u8]) {
         let _ = channels.poll(now);
         let _ = channels.say("chat", len & 1 == 0, true, &Bytes::from_static(b"1 hello"));
         let _ = channels.outgoing(now);
+    }
+}
+
+/// The library finds the same chunks as whoever looks at them before: nothing hides within another.
+fn read_alike(packet: &[u8]) {
+    let kinds = |packet| chunk::read(packet).map(|chunks| chunks.iter().map(|(kind, _)| *kind).collect::<Vec<_>>());
+    let Some(seen) = kinds(packet) else { return };
+    // What ends everything does not get there.
+    if seen.contains(&chunk::kind::ABORT) {
+        return;
+    }
+    if let Ok(again) = rtc_sctp::fuzzing::packet_marshal(packet) {
+        assert_eq!(kinds(&again), Some(seen), "what was read of {packet:02x?}");
     }
 }
 

@@ -250,3 +250,38 @@ fn a_receiver_of_short_messages_is_sent_none_that_are_longer() {
     assert_eq!(wire.data.say("chat", false, true, &Bytes::from_static(b"0123456789")), Ok(true));
     assert_eq!(wire.data.say("chat", false, true, &Bytes::from_static(b"0123456789+")), Ok(false));
 }
+
+/// A packet with the header of another: a chunk of this kind and value.
+fn crafted(like: &[u8], kind: u8, value: &[u8]) -> Bytes {
+    let mut packet = like[..8].to_vec();
+    packet.extend_from_slice(&[0, 0, 0, 0, kind, 0]);
+    packet.extend_from_slice(&(value.len() as u16 + 4).to_be_bytes());
+    packet.extend_from_slice(value);
+    let sum = crc32c::crc32c(&packet);
+    packet[8..12].copy_from_slice(&sum.to_le_bytes());
+    packet.into()
+}
+
+#[test]
+fn what_hides_behind_an_acknowledgement_is_not_read() {
+    let mut wire = Wire::new();
+    wire.opens(0, "chat", Reliability::Reliable);
+    wire.talker.says(0, "one", wire.now);
+    let said = wire.talker.outgoing(wire.now).remove(0);
+    wire.input(said.clone());
+    let tsn = u32::from_be_bytes(*said[16..].first_chunk().unwrap());
+    let mut jump = [192, 0, 0, 8].to_vec();
+    jump.extend_from_slice(&tsn.wrapping_add(0x7000_0000).to_be_bytes());
+    let error = [9, 0, 0, 8, 0, 1, 0, 22];
+    for hidden in [&jump[..], &error] {
+        let acknowledgement = [&[0; 12], hidden].concat();
+        wire.input(crafted(&said, chunk::kind::SACK, &acknowledgement));
+        wire.carry();
+    }
+    wire.says(0, "two");
+    assert_eq!(wire.said.iter().map(|said| &said.bytes[..]).collect::<Vec<_>>(), [b"one", b"two"]);
+    assert_eq!(wire.ending, None);
+    // As crafted, but with nothing hidden, it is taken.
+    wire.input(crafted(&said, chunk::kind::ABORT, &[]));
+    assert_eq!(wire.ending, Some(Ending::Closed));
+}
