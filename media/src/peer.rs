@@ -6,17 +6,19 @@
 //!
 //! Nothing is believed before it was proven: an address before a signed binding request came from it, a certificate before it has the
 //! fingerprint that came over the signalling, a stream before one of its packets could be opened. State that strangers could make
-//! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`].
+//! grow is bounded: [`ADDRESSES_MAX`], [`STREAMS_MAX`]. And `rtc-dtls` is not shown what it takes too much of: `guard`.
 //!
 //! | file | what it settles |
 //! |---|---|
 //! | `identity` | who each side says it is: certificates, and names and passwords of ICE |
 //! | `paths` | which addresses are the participant's, and to which of them it is sent |
+//! | `guard` | what of DTLS may go in |
 //! | `hello` | which seals the client knows |
 //! | `srtp` | the seals of media |
 //! | [`client`] | the other side: what a browser does |
 
 pub mod client;
+mod guard;
 mod hello;
 mod identity;
 mod paths;
@@ -35,6 +37,7 @@ use rtc_shared::error::Error;
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 
 use crate::stun::Binding;
+use guard::{Guard, Stage};
 use hello::SrtpOffer;
 use identity::fingerprint;
 use paths::Paths;
@@ -103,6 +106,19 @@ enum Dtls {
         sealing: Box<Sealing>,
         opening: Box<Opening>,
     },
+    /// Nothing goes in or out any more: the participant said goodbye, or there are no keys for media.
+    Closed,
+}
+
+impl Dtls {
+    fn stage(&self) -> Option<Stage> {
+        match self {
+            Dtls::Waiting(_) => Some(Stage::Hello),
+            Dtls::Shaking(_) => Some(Stage::Shaking),
+            Dtls::Done { .. } => Some(Stage::Done),
+            Dtls::Closed => None,
+        }
+    }
 }
 
 /// One participant's transport; see the [module documentation](self).
@@ -111,6 +127,9 @@ pub struct Peer {
     local: Credentials,
     remote_fingerprint: Fingerprint,
     dtls: Dtls,
+    guard: Guard,
+    /// It was connected once.
+    was_connected: bool,
     paths: Paths,
     born: Instant,
     consent: Option<Instant>,
@@ -124,6 +143,8 @@ impl Peer {
             local,
             remote_fingerprint: remote,
             dtls: Dtls::Waiting(Vec::new()),
+            guard: Guard::default(),
+            was_connected: false,
             paths: Paths::default(),
             born: now,
             consent: None,
@@ -220,10 +241,9 @@ impl Peer {
 
     /// Repeats what was lost of the handshake; to be asked every [`Peer::POLL`] or so.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Result<(), Failure> {
-        let connected = matches!(self.dtls, Dtls::Done { .. });
         match self.consent {
             None if now.saturating_duration_since(self.born) > CONNECT_LIMIT => return Err(Failure::Ice),
-            Some(_) if !connected && now.saturating_duration_since(self.born) > CONNECT_LIMIT => {
+            Some(_) if !self.was_connected && now.saturating_duration_since(self.born) > CONNECT_LIMIT => {
                 return Err(Failure::Dtls);
             }
             Some(at) if now.saturating_duration_since(at) > CONSENT_LIMIT => return Err(Failure::Silent),
@@ -256,6 +276,7 @@ impl Peer {
             let _ = endpoint.close(now);
             flush(endpoint, to, out);
         }
+        self.dtls = Dtls::Closed;
     }
 
     fn input_dtls(
@@ -265,9 +286,14 @@ impl Peer {
         now: Instant,
         out: &mut Vec<Transmit>,
     ) -> Input {
+        let Some(stage) = self.dtls.stage() else { return Input::Nothing };
+        let records = self.guard.sift(datagram, stage);
+        if records.is_empty() {
+            return Input::Nothing;
+        }
         let mut pieces = Vec::new();
         if let Dtls::Waiting(waiting) = &mut self.dtls {
-            waiting.push(BytesMut::from(datagram));
+            waiting.push(records.clone());
             let offer = SrtpOffer::read(waiting);
             if offer == SrtpOffer::Unfinished && waiting.len() < HELLO_DATAGRAMS_MAX {
                 return Input::Nothing;
@@ -286,13 +312,17 @@ impl Peer {
         for piece in pieces {
             let _ = endpoint.read(now, NOWHERE, None, piece);
         }
-        let events = endpoint.read(now, NOWHERE, None, BytesMut::from(datagram)).unwrap_or_default();
+        let events = endpoint.read(now, NOWHERE, None, records).unwrap_or_default();
         flush(endpoint, from, out);
         let (mut input, mut data) = (Input::Nothing, Vec::new());
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete if self.agree(now).is_ok() => input = Input::Connected,
-                EndpointEvent::PeerClosed => input = Input::Closed,
+                EndpointEvent::PeerClosed => {
+                    // Else it would begin anew with the next ClientHello.
+                    self.dtls = Dtls::Closed;
+                    input = Input::Closed;
+                }
                 EndpointEvent::ApplicationData(packet) => data.push(packet),
                 _ => {}
             }
@@ -327,9 +357,10 @@ impl Peer {
             .build(false, None)
     }
 
+    /// The handshake is complete. Without keys for media it was for nothing, and there is no other.
     fn agree(&mut self, now: Instant) -> Result<(), Error> {
-        let Dtls::Shaking(endpoint) = std::mem::replace(&mut self.dtls, Dtls::Waiting(Vec::new())) else {
-            return Ok(());
+        let Dtls::Shaking(endpoint) = std::mem::replace(&mut self.dtls, Dtls::Closed) else {
+            return Err(Error::ErrDtlsTransportNotStarted);
         };
         let state = endpoint.get_connection_state(NOWHERE).ok_or(Error::ErrDtlsTransportNotStarted)?;
         let profile = profile_of(state.srtp_protection_profile())?;
@@ -341,6 +372,7 @@ impl Peer {
         let sealing = Box::new(Sealing::new(&keys, provider)?);
         let opening = Box::new(Opening::new(keys, provider, now)?);
         self.dtls = Dtls::Done { endpoint, sealing, opening };
+        self.was_connected = true;
         Ok(())
     }
 

@@ -99,6 +99,12 @@ impl Client {
         let _ = self.dtls.write(now, NOWHERE, packet);
     }
 
+    /// Says goodbye, which waits in [`Client::outgoing`].
+    pub fn close(&mut self, now: Instant) {
+        // Of a handshake that has not begun there is nothing to end.
+        let _ = self.dtls.close(now);
+    }
+
     /// Repeats what was lost of the handshake.
     pub fn poll(&mut self, now: Instant) {
         // Whoever waits for the connection gives up by themselves.

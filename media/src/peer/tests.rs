@@ -8,6 +8,7 @@ use crate::stun;
 
 /// A client at an address.
 pub(crate) struct Client {
+    identity: Arc<Identity>,
     client: client::Client,
     pub(crate) address: SocketAddr,
 }
@@ -15,8 +16,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(address: &str, server: Fingerprint) -> Client {
         let identity = Arc::new(Identity::generate().unwrap());
-        let client = client::Client::new(identity, server, crate::rtp::beginning()).unwrap();
-        Client { client, address: address.parse().unwrap() }
+        let client = client::Client::new(identity.clone(), server, crate::rtp::beginning()).unwrap();
+        Client { identity, client, address: address.parse().unwrap() }
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
@@ -230,4 +231,86 @@ fn a_hello_in_pieces_is_waited_for() {
     for cut in 0..whole.len() {
         assert_ne!(SrtpOffer::read(&[BytesMut::from(&whole[..cut])]), SrtpOffer::Gcm);
     }
+}
+
+/// A record in clear that holds one piece of a message.
+fn piece(number: u64, kind: u8, whole: u32, offset: u32, body: &[u8]) -> Vec<u8> {
+    let mut record = vec![22, 0xFE, 0xFD, 0, 0];
+    record.extend_from_slice(&number.to_be_bytes()[2..]);
+    record.extend_from_slice(&(12 + body.len() as u16).to_be_bytes());
+    record.push(kind);
+    record.extend_from_slice(&whole.to_be_bytes()[1..]);
+    record.extend_from_slice(&[0, 1]);
+    record.extend_from_slice(&offset.to_be_bytes()[1..]);
+    record.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+    record.extend_from_slice(body);
+    record
+}
+
+/// Put together by `rtc-dtls` itself, so many pieces end the stack of the thread, and nothing after this is run.
+#[test]
+fn a_message_in_very_many_pieces_is_never_put_together() {
+    let (mut peer, mut client) = pair(Client::fingerprint);
+    assert!(bind(&mut peer, &client, client.address));
+    for datagram in client.outgoing() {
+        hears(&mut peer, &client, &datagram);
+    }
+    assert!(matches!(peer.dtls, Dtls::Shaking(_)));
+    const PIECES: u32 = 60_000;
+    for offset in (0..PIECES).rev() {
+        let record = piece(u64::from(PIECES - offset), 11, PIECES, offset, &[0]);
+        assert_eq!(hears(&mut peer, &client, &record), Input::Nothing);
+    }
+}
+
+#[test]
+fn whoever_says_goodbye_cannot_begin_anew() {
+    let (mut peer, mut client) = connected();
+    client.client.close(crate::rtp::beginning());
+    let goodbye = client.outgoing();
+    assert_eq!(hears(&mut peer, &client, &goodbye[0]), Input::Closed);
+    assert!(!peer.is_connected() && peer.write_rtp(&rtp(1, 1)).is_none());
+    client.client =
+        client::Client::new(client.identity.clone(), peer.identity.fingerprint(), crate::rtp::beginning())
+            .unwrap();
+    let mut out = Vec::new();
+    for datagram in client.outgoing() {
+        let input = peer.input(&datagram, client.address, crate::rtp::beginning(), &mut out);
+        assert_eq!((input, out.len()), (Input::Nothing, 0), "not even an answer");
+    }
+    assert_eq!(peer.poll(crate::rtp::beginning() + Duration::from_secs(20), &mut out), Ok(()), "it was here");
+}
+
+#[test]
+fn a_handshake_again_and_again_is_answered_a_few_times() {
+    let (mut peer, mut client) = pair(Client::fingerprint);
+    assert!(bind(&mut peer, &client, client.address));
+    let mut said = Vec::new();
+    let now = crate::rtp::beginning();
+    for _ in 0..10 {
+        let mut out = Vec::new();
+        for datagram in client.outgoing() {
+            peer.input(&datagram, client.address, now, &mut out);
+            said.push(datagram);
+        }
+        for transmit in out {
+            client.hear(&transmit.bytes);
+        }
+    }
+    assert!(peer.is_connected());
+    let (mut bytes_in, mut bytes_out) = (0, 0);
+    for round in 0..2_000_u64 {
+        for datagram in &said {
+            // The number of each record is new, else it is only a repeated datagram.
+            let mut again = datagram.clone();
+            again[5..11].copy_from_slice(&(1_000 + round * 64).to_be_bytes()[2..]);
+            let mut out = Vec::new();
+            assert_eq!(peer.input(&again, client.address, now, &mut out), Input::Nothing);
+            bytes_in += again.len();
+            bytes_out += out.iter().map(|transmit| transmit.bytes.len()).sum::<usize>();
+        }
+    }
+    assert!(peer.is_connected() && bytes_out < 2_000, "{bytes_in} in, {bytes_out} out");
+    let sealed = client.seal(&rtp(1, 7));
+    assert!(matches!(hears(&mut peer, &client, &sealed), Input::Rtp(_)));
 }
