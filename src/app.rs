@@ -2,7 +2,8 @@
 //!
 //! [`App::build`] wires from sink to source (store and bus first, doors last) and returns only when the node
 //! can serve. [`App::run_until`] serves, then leaves politely: readiness says `draining`, no new connection is
-//! accepted, open requests are answered, the pool is closed and the embedded PostgreSQL, if it is ours, stops.
+//! accepted, open requests are answered, the pool is closed and the embedded PostgreSQL, if it is ours, stops. What is
+//! still open when the drain limit has passed is cut off: dropped inside the runtime of its thread.
 
 mod engine;
 mod errand;
@@ -354,11 +355,10 @@ impl App {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let App { engine, server, ingest, embedded, presence, attending, webhooks, .. } = self;
         let handle = server.handle();
-        let mut running = std::pin::pin!(server);
-        let mut stop = std::pin::pin!(stop);
+        let mut running = listen::Running::start(server).map_err(StartError::Threads)?;
         let served = tokio::select! {
-            ended = &mut running => ended.map_err(StartError::Server),
-            () = &mut stop => {
+            ended = running.ended() => ended.map_err(StartError::Server),
+            () = stop => {
                 drain(&engine, &handle, ingest.as_ref(), running).await;
                 Ok(())
             }
@@ -384,7 +384,7 @@ async fn drain(
     engine: &Engine,
     handle: &ServerHandle,
     ingest: Option<&Ingest>,
-    mut running: std::pin::Pin<&mut Server>,
+    mut running: listen::Running,
 ) {
     tracing::info!("draining");
     engine.health.drain();
@@ -403,7 +403,7 @@ async fn drain(
                 ingest.close(limit).await;
             }
         };
-        let ((), (), ended) = tokio::join!(publishers, doors, &mut running);
+        let ((), (), ended) = tokio::join!(publishers, doors, running.ended());
         ended
     };
     match tokio::time::timeout(limit + Duration::from_secs(1), politely).await {

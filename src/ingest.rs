@@ -15,7 +15,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::{Arbiter, ArbiterHandle};
+use actix_rt::ArbiterHandle;
+use nova_actors::workers;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -66,8 +67,7 @@ impl Ingest {
         sockets: Sockets,
         live: Arc<Live>,
     ) -> io::Result<Ingest> {
-        let threads =
-            (0..threads.max(1)).map(|_| Ok(Arbiter::try_new()?.handle())).collect::<io::Result<Vec<_>>>()?;
+        let threads = (0..threads.max(1)).map(|_| workers::thread()).collect::<io::Result<Vec<_>>>()?;
         let seats = Arc::new(Seats::new(
             config.rtmp_connections_max as usize,
             config.rtmp_connections_per_ip_max,

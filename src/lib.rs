@@ -81,7 +81,7 @@
 //! health, and the doors last: those of the node's roles ([`config::NodeRole`]). The ready line is printed when a request would be answered.
 //!
 //! **An end.** SIGTERM → readiness says `draining` → sockets hear their goodbye, publishers are sent elsewhere → no new
-//! connections → open requests are answered → the pool
+//! connections → open requests are answered, or cut off when the time for it is over → streams are given up → the pool
 //! closes → the embedded PostgreSQL stops. A second signal ends the process at once. What was acknowledged is in
 //! PostgreSQL, so an end at any instruction loses nothing: `kill -9` is a test, not an accident.
 //!
@@ -99,7 +99,8 @@
 //! # Decisions that differ from what one might expect
 //!
 //! - **The HTTP door is `actix_http::HttpService` on `actix-server`**, not actix-web's `HttpServer`: only there a
-//!   connection can be taken over whole, which the WebSocket door needs. actix-web's routing runs inside it.
+//!   connection can be taken over whole, which the WebSocket door needs. actix-web's routing runs inside it. It is run outside of the actix
+//!   system actors live in: workers that are arbiters would drop what they leave under way outside of any runtime.
 //! - **Readiness fails without PostgreSQL, and only without it** (or while draining). Redis away is `degraded` and
 //!   stays 200: the node serves everyone it holds. A node cut off from PostgreSQL can accept nothing durable.
 //! - **What a node does not do it answers 421**, not 404: a client, or a balancer that sent it to the wrong node, is not told that something

@@ -30,7 +30,7 @@ use nova_actors::port::{Bus, BusEvent, KeyHash, Recorder, Streams};
 use nova_actors::workers::Workers;
 use nova_media::hls;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::config::LiveConfig;
 use crate::rest::client;
@@ -204,9 +204,14 @@ impl Live {
 
     /// Ends the actors, once the doors are closed.
     pub async fn stop(&self, limit: Duration) {
+        let until = Instant::now() + limit;
         let left = self.streams.drain(limit).await;
         if left > 0 {
             tracing::warn!(left, "live streams were still busy when the drain limit passed");
+        }
+        // Otherwise publishers that go to another node would wait there until the leases expire.
+        if timeout_at(until, self.claims.settle()).await.is_err() {
+            tracing::warn!("other nodes get streams late: they could not be given up within the drain limit");
         }
         self.workers.stop();
     }

@@ -123,9 +123,8 @@ impl Actor for LiveStream {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        let (claims, id) = (Arc::clone(&self.claims), self.id);
         // Nothing follows from it when it does not come to that: the lease expires.
-        actix::spawn(async move { claims.give_up(id).await });
+        Arc::clone(&self.claims).leave(self.id);
     }
 }
 

@@ -4,6 +4,23 @@ use std::io;
 
 use actix::{Arbiter, ArbiterHandle};
 
+/// A thread with an event queue of its own. To be called inside an actix system, whose end stops it.
+///
+/// What is still under way there when it is stopped is dropped inside its runtime, as a runtime does by itself. An arbiter drops it when it
+/// has left the runtime already, where a connection of a database's pool cannot be given back and panics.
+///
+/// # Errors
+/// The operating system gives no thread, or no event queue.
+pub fn thread() -> io::Result<ArbiterHandle> {
+    let inside = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Called on the new thread, which stays inside to its end: nothing else enters or leaves around it.
+        std::mem::forget(runtime.enter());
+        Ok(runtime)
+    };
+    Ok(Arbiter::try_with_tokio_rt(inside)?.handle())
+}
+
 /// The threads actors live on. An actor stays on its thread for life; the same id always goes to the same thread.
 #[derive(Debug, Clone)]
 pub struct Workers {
@@ -17,8 +34,8 @@ impl Workers {
     /// # Errors
     /// The operating system gives no thread, or no event queue.
     pub fn start(count: usize) -> io::Result<Self> {
-        let first = Arbiter::try_new()?.handle();
-        let others = (1..count).map(|_| Ok(Arbiter::try_new()?.handle())).collect::<io::Result<_>>()?;
+        let first = thread()?;
+        let others = (1..count).map(|_| thread()).collect::<io::Result<_>>()?;
         Ok(Self { first, others })
     }
 

@@ -14,6 +14,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App as WebApp, HttpResponse, web};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::oneshot;
 
 use crate::app::Engine;
 use crate::chat::upgrade;
@@ -186,6 +187,36 @@ pub(super) fn serve(
             .tcp()
     })?;
     Ok(builder.run())
+}
+
+/// The server, running on a thread of its own; what is still open is cut off when this is dropped.
+#[derive(Debug)]
+pub(super) struct Running(oneshot::Receiver<io::Result<()>>);
+
+impl Running {
+    /// Runs it on a thread that is in no actix system. In one its workers would be arbiters, which drop what is under way when they end
+    /// where a connection of the database's pool cannot be given back ([`nova_actors::workers::thread`]).
+    pub(super) fn start(server: Server) -> io::Result<Running> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut tell, told) = oneshot::channel();
+        std::thread::Builder::new().name("nova-http".to_owned()).spawn(move || {
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    ended = server => ended,
+                    () = tell.closed() => Ok(()),
+                }
+            });
+            // Whoever cut it off does not ask.
+            let _ = tell.send(ended);
+        })?;
+        Ok(Running(told))
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(&mut self) -> io::Result<()> {
+        let gone = |_| io::Error::other("the thread of the server is gone");
+        (&mut self.0).await.map_err(gone)?
+    }
 }
 
 async fn render(engine: web::Data<Engine>) -> HttpResponse {

@@ -22,6 +22,7 @@ mod console_chat;
 mod console_feed;
 mod deploy;
 mod door;
+mod ends;
 mod events;
 mod events_faults;
 mod events_told;

@@ -1,5 +1,6 @@
 //! The program as an operator meets it: its ready line, its exit codes, its one sentence when something is wrong.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
@@ -43,6 +44,15 @@ impl Program {
 
     /// The same, with variables of the environment.
     pub fn serve_in(data_dir: &Path, more: &[&str], environment: &[(&str, &str)]) -> Program {
+        Program::start(data_dir, more, environment, Stdio::inherit())
+    }
+
+    /// The same, with what it says in a file.
+    pub fn serve_saying(data_dir: &Path, more: &[&str], said: File) -> Program {
+        Program::start(data_dir, more, &[], said.into())
+    }
+
+    fn start(data_dir: &Path, more: &[&str], environment: &[(&str, &str)], said: Stdio) -> Program {
         let data_dir = data_dir.to_str().expect("utf-8");
         let mut arguments = vec!["serve", "--data-dir", data_dir, "--http-addr", "127.0.0.1:0"];
         arguments.extend([
@@ -58,7 +68,7 @@ impl Program {
         arguments.extend(more);
         let started = Instant::now();
         let mut command = nova(&arguments);
-        command.envs(environment.iter().copied()).stderr(Stdio::inherit());
+        command.envs(environment.iter().copied()).stderr(said);
         let mut child = command.spawn().expect("the program starts");
         let mut line = String::new();
         let out = child.stdout.as_mut().expect("piped");

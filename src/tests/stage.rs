@@ -18,7 +18,7 @@ pub struct Stage {
     pub url: String,
     /// Where it listens.
     pub addr: SocketAddr,
-    system: actix_rt::System,
+    close: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,8 +34,10 @@ impl Stage {
         let manner = Manner::new(&config, &SharedSecret::new([1; 32]), engine.metrics.clone());
         let (manner, engine) = (web::Data::new(manner), web::Data::from(engine.clone()));
         let (opened, open) = oneshot::channel();
+        let (close, closed) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let system = actix_rt::System::new();
+            // In an actix system its end would find what is under way outside of any runtime.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let server = HttpServer::new(move || {
                 App::new()
                     .app_data(engine.clone())
@@ -44,16 +46,17 @@ impl Stage {
                     .configure(nova::rest::configure)
                     .wrap(from_fn(manner::around))
             });
-            system.block_on(async move {
+            runtime.expect("a runtime").block_on(async move {
                 let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a free port");
-                let addr = server.addrs()[0];
-                actix_rt::spawn(server.run());
-                let _ = opened.send((addr, actix_rt::System::current()));
+                let _ = opened.send(server.addrs()[0]);
+                tokio::select! {
+                    ended = server.run() => ended.expect("the door closes when it is told to"),
+                    _ = closed => {}
+                }
             });
-            system.run().expect("the door closes when it is told to");
         });
-        let (addr, system) = open.await.expect("the door opened");
-        Stage { url: format!("http://{addr}"), addr, system, thread: Some(thread) }
+        let addr = open.await.expect("the door opened");
+        Stage { url: format!("http://{addr}"), addr, close: Some(close), thread: Some(thread) }
     }
 
     /// The whole URL of a path.
@@ -64,7 +67,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self.system.stop();
+        drop(self.close.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()

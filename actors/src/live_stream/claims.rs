@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, sleep},
+};
 
 use crate::{
     error::StartError,
@@ -86,13 +89,15 @@ pub struct Claims {
     bus: Arc<dyn Bus>,
     node: NodeId,
     held: Mutex<HashMap<StreamId, Option<Lease>>>,
+    /// How many are being given up by actors that have ended.
+    leaving: watch::Sender<usize>,
 }
 
 impl Claims {
     /// None yet.
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, node: NodeId) -> Self {
-        Self { bus, node, held: Mutex::default() }
+        Self { bus, node, held: Mutex::default(), leaving: watch::Sender::new(0) }
     }
 
     /// Tells the other nodes.
@@ -178,6 +183,18 @@ impl Claims {
         }
     }
 
+    /// The same, by an actor that does not wait for it because it has ended. [`settle`](Self::settle) does.
+    pub(super) fn leave(self: Arc<Self>, stream: StreamId) {
+        let leaving = Leaving::new(self);
+        actix::spawn(async move { leaving.0.give_up(stream).await });
+    }
+
+    /// Waits until all that actors have left is given up.
+    pub async fn settle(&self) {
+        // The sender is here, so there is one.
+        let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
+    }
+
     /// Whether this node has the stream.
     #[must_use]
     pub fn has(&self, stream: StreamId) -> bool {
@@ -186,6 +203,22 @@ impl Claims {
 
     fn held(&self) -> MutexGuard<'_, HashMap<StreamId, Option<Lease>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who gives a stream up; counted as long as they do.
+struct Leaving(Arc<Claims>);
+
+impl Leaving {
+    fn new(claims: Arc<Claims>) -> Self {
+        claims.leaving.send_modify(|count| *count += 1);
+        Self(claims)
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leaving.send_modify(|count| *count -= 1);
     }
 }
 
@@ -231,5 +264,19 @@ mod tests {
         assert!(third.has(stream) && !one.has(stream));
         assert_eq!(other.keep(stream).await, Claim::Lost);
         assert!(other.take(stream).await.is_err(), "who has lost it does not take it back unasked");
+    }
+
+    #[actix::test]
+    async fn whoever_has_left_a_stream_is_waited_for() {
+        let bus: Arc<dyn Bus> = Arc::new(memory::Bus::default());
+        let one = Arc::new(Claims::new(Arc::clone(&bus), NodeId::generate()));
+        one.settle().await;
+        let stream = StreamId::generate();
+        one.take(stream).await.expect("it is free");
+        Arc::clone(&one).leave(stream);
+        assert!(one.has(stream), "an actor that ends waits for nothing");
+        one.settle().await;
+        let other = bus.acquire(&name(stream), NodeId::generate(), TTL).await.expect("the bus is there");
+        assert!(other.is_some(), "it is free");
     }
 }
