@@ -20,6 +20,11 @@ const BOUNDS: Bounds = Bounds { cpu_s: None, memory_bytes: 2 << 30, niceness: 5 
 const READ_BYTES: usize = 256 << 10;
 /// How often its CPU time is read.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// How long it may give nothing for what it was fed before it is stuck.
+const STALL: Duration = Duration::from_secs(5);
+/// The same for what it gives first. A machine that is busy with other things takes long to start a program, and longer if it is killed for
+/// that and started again.
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// Makes pieces of what the child writes; false when it cannot be right.
 pub(super) type Cut<T> = Box<dyn FnMut(&[u8], &mut Vec<T>) -> bool + Send>;
@@ -31,6 +36,9 @@ pub(super) struct Child<T> {
     used_us: Arc<AtomicU64>,
     told_us: u64,
     began: Instant,
+    /// Since when something was fed that nothing came back for.
+    owed_since: Option<Instant>,
+    has_given: bool,
     task: JoinHandle<()>,
 }
 
@@ -56,17 +64,29 @@ impl<T: Send + 'static> Child<T> {
             let ended = running.kill().await;
             tracing::debug!(words = ended.words, "a child of an egress has ended");
         });
-        Ok(Child { input, output, used_us, told_us: 0, began: Instant::now(), task })
+        let began = Instant::now();
+        Ok(Child { input, output, used_us, told_us: 0, began, owed_since: None, has_given: false, task })
     }
 
     /// Hands it a piece; whether it could be taken.
-    pub(super) fn push(&self, bytes: Bytes) -> bool {
+    pub(super) fn push(&mut self, bytes: Bytes) -> bool {
+        self.owed_since.get_or_insert_with(Instant::now);
         self.input.try_send(bytes).is_ok()
     }
 
     /// What it has given and nobody took yet.
     pub(super) fn take(&mut self) -> Option<T> {
-        self.output.try_recv().ok()
+        let taken = self.output.try_recv().ok();
+        if taken.is_some() {
+            (self.owed_since, self.has_given) = (None, true);
+        }
+        taken
+    }
+
+    /// Whether it is of no use any more, because it has given nothing for so long.
+    pub(super) fn is_stuck(&self) -> bool {
+        let patience = if self.has_given { STALL } else { START };
+        self.owed_since.is_some_and(|since| since.elapsed() > patience)
     }
 
     /// Whether it has ended and all it gave was taken.

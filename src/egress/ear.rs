@@ -59,7 +59,7 @@ impl Ear {
             &["-map", "0:a:0", "-ac", "2", "-ar", "48000", "-f", "s16le", "-flush_packets", "1", "pipe:1"],
         ];
         match Child::start(&self.program, &arguments.concat(), (PACKETS_MAX, PIECES_MAX), samples()) {
-            Ok(child) => {
+            Ok(mut child) => {
                 let mut pages = ogg::Pages::default();
                 child.push(pages.headers());
                 self.child = Some((child, pages));

@@ -1,7 +1,8 @@
 //! What is shown and heard becomes frames: raw pictures H.264, mixed sound AAC, by a child each, on one timeline.
 //!
 //! The timeline is counted and not measured: picture n is at n thirtieths of a second, sound at its samples. A child that dies is started
-//! again, and its frames go on where the timeline is by then.
+//! again, and its frames go on where the timeline is by then. What waited for a child that was starting is shown when it has started: on a
+//! machine that is busy with other things that is seconds later, for one child and for the other.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,24 +14,26 @@ use nova_media::codec::{Configuration, aac, adts};
 use nova_media::fmp4::Reader;
 use nova_media::fmp4::reader::Event;
 use nova_media::frame::{Frame, Media, Track};
+use nova_media::mix;
 use nova_media::time::{Timebase, Timestamp};
 use tokio::time::Instant;
 
-use super::child::{Child, Cut};
+use super::child::{Child, Cut, START};
 use super::{PICTURES_PER_S, Size};
 use crate::ffmpeg::{Backoff, StartError};
 use crate::telemetry::Metrics;
 
 /// Pictures that wait for the child; each is a megabyte. When full a picture is left out.
 const PICTURES_MAX: usize = 3;
-/// Pieces of sound of 20 ms that wait for the child. When full it has stalled for a second, and is started again.
-const SOUNDS_MAX: usize = 50;
+/// Pieces of sound of 20 ms that wait for the child: as long as it may take to start. When full it is started again.
+const SOUNDS_MAX: usize = (START.as_millis() / 20) as usize;
 /// Frames that wait to be written. When full the child waits.
 const FRAMES_MAX: usize = 64;
-/// Sound that waits for the first picture, so that both begin together. When full it waits no longer: there may be no pictures.
-const EARLY_MAX: usize = 100;
-/// How long the child of pictures may give nothing for what it was fed before it is killed.
-const STALL: Duration = Duration::from_secs(5);
+/// Sound that waits for the first picture, so that both begin together: as long as that may take. When full it waits no longer: there may be
+/// no pictures.
+const EARLY_MAX: usize = (START.as_secs() as usize + 1) * mix::RATE_HZ as usize / FRAME_SAMPLES as usize;
+/// Sound that is behind the pictures by more than this is left out: its child took long to start.
+const LATE_MAX_MS: i64 = 1_000;
 /// What AAC-LC of 48 kHz in stereo is described by.
 const STEREO: &[u8] = &[0x11, 0x90];
 /// Samples of one frame of AAC; so many come out before the first that went in.
@@ -44,7 +47,12 @@ pub(super) struct Encoder {
     pictures: Option<Child<Event>>,
     /// The numbers of the pictures that are in the child.
     numbers: VecDeque<i64>,
-    owed_since: Option<Instant>,
+    /// Whether the child of pictures has given none yet.
+    starts: bool,
+    /// The number of the latest picture there was to show.
+    latest: i64,
+    /// When the first picture is that was given, and the latest.
+    shown: Option<(Timestamp, Timestamp)>,
     sounds: Option<Child<Bytes>>,
     /// Where the timeline was when the child of sound began, and frames it has given since.
     heard: (i64, i64),
@@ -64,7 +72,9 @@ impl Encoder {
             segment_ms,
             pictures: None,
             numbers: VecDeque::new(),
-            owed_since: None,
+            starts: true,
+            latest: 0,
+            shown: None,
             sounds: None,
             heard: (0, 0),
             video: None,
@@ -80,19 +90,19 @@ impl Encoder {
 
     /// The picture of this number.
     pub(super) fn show(&mut self, number: i64, picture: Bytes) {
+        self.latest = number;
         if self.pictures.is_none() && Instant::now() >= self.not_before[0] {
             self.pictures = pictures(&self.program, self.size, self.segment_ms).ok();
-            self.owed_since = None;
+            self.starts = true;
             self.numbers.clear();
             if self.pictures.is_none() {
                 self.not_before[0] = self.next_start(0, Duration::ZERO);
             }
         }
-        if let Some(child) = &self.pictures
+        if let Some(child) = &mut self.pictures
             && child.push(picture)
         {
             self.numbers.push_back(number);
-            self.owed_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -105,7 +115,7 @@ impl Encoder {
                 self.not_before[1] = self.next_start(1, Duration::ZERO);
             }
         }
-        if self.sounds.as_ref().is_some_and(|child| !child.push(sound)) {
+        if self.sounds.as_mut().is_some_and(|child| !child.push(sound)) {
             self.lose_sounds(metrics);
         }
     }
@@ -119,28 +129,34 @@ impl Encoder {
     fn take_pictures(&mut self, metrics: &Metrics, give: &mut impl FnMut(Media)) {
         let Some(child) = &mut self.pictures else { return };
         while let Some(event) = child.take() {
-            self.owed_since = None;
             match event {
                 Event::Track { configuration, .. } => {
                     // A child that was started again describes the same.
                     if self.video.as_deref() != Some(&configuration) {
                         self.video = Some(Arc::clone(&configuration));
                         give(Media::Configuration { track: Track::Video, configuration });
-                        self.early.drain(..).for_each(&mut *give);
                     }
                 }
                 Event::Sample { frame, .. } => {
+                    if std::mem::take(&mut self.starts) {
+                        // What went in first has waited since.
+                        let waited = (1 + self.latest - self.numbers.len() as i64..).zip(&mut self.numbers);
+                        waited.for_each(|(now, number)| *number = now);
+                    }
                     let Some(number) = self.numbers.pop_front() else { continue };
                     let ticks = i64::from(Timebase::VIDEO.ticks_per_second()) / i64::from(PICTURES_PER_S);
                     let at = Timestamp::new(number * ticks, Timebase::VIDEO);
+                    let first = self.shown.map_or(at, |(first, _)| first);
+                    if self.shown.replace((first, at)).is_none() {
+                        self.early.drain(..).filter(|one| !is_before(one, at)).for_each(&mut *give);
+                    }
                     give(Media::Frame(Frame { track: Track::Video, dts: at, pts: at, ..frame }));
                 }
             }
         }
-        let stalls = self.owed_since.is_some_and(|since| since.elapsed() > STALL);
-        if stalls || child.has_ended() {
+        if child.is_stuck() || child.has_ended() {
             let age = child.age();
-            (self.pictures, self.owed_since) = (None, None);
+            self.pictures = None;
             self.not_before[0] = self.next_start(0, age);
             metrics.egress_restarts.with_label_values(&["pictures"]).inc();
         }
@@ -148,7 +164,7 @@ impl Encoder {
 
     fn take_sounds(&mut self, metrics: &Metrics, give: &mut impl FnMut(Media)) {
         let Some(child) = &mut self.sounds else { return };
-        let waits = self.video.is_none() && self.early.len() < EARLY_MAX;
+        let waits = self.shown.is_none() && self.early.len() < EARLY_MAX;
         let mut made = Vec::new();
         while let Some(payload) = child.take() {
             let (from, count) = self.heard;
@@ -166,6 +182,12 @@ impl Encoder {
             }
             // The samples of AAC at 48 kHz are counted as those of Opus are.
             let at = Timestamp::new(at, Timebase::OPUS);
+            let is_late = |(first, shown): (Timestamp, Timestamp)| {
+                at < first || shown.millis() - at.millis() > LATE_MAX_MS
+            };
+            if self.shown.is_some_and(is_late) {
+                continue;
+            }
             made.push(Media::Frame(Frame { track: Track::Audio, dts: at, pts: at, keyframe: true, payload }));
         }
         if waits {
@@ -173,7 +195,7 @@ impl Encoder {
         } else {
             self.early.drain(..).chain(made).for_each(give);
         }
-        if child.has_ended() {
+        if child.is_stuck() || child.has_ended() {
             self.lose_sounds(metrics);
         }
     }
@@ -194,6 +216,11 @@ impl Encoder {
         let pictures = self.pictures.as_mut().map_or(Duration::ZERO, Child::used);
         pictures + self.sounds.as_mut().map_or(Duration::ZERO, Child::used)
     }
+}
+
+/// Whether it is a frame of an earlier time.
+fn is_before(one: &Media, at: Timestamp) -> bool {
+    matches!(one, Media::Frame(frame) if frame.pts < at)
 }
 
 fn pictures(program: &Path, size: Size, segment_ms: u32) -> Result<Child<Event>, StartError> {

@@ -24,8 +24,6 @@ use crate::telemetry::Metrics;
 const PICTURES_MAX: usize = 30;
 /// Decoded pictures that wait to be shown; each is a megabyte. When full the child waits.
 const DECODED_MAX: usize = 2;
-/// How long the child may give nothing for what it was fed before it is killed.
-const STALL: Duration = Duration::from_secs(5);
 /// While nothing can be shown a keyframe is asked for again so often.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
 
@@ -40,8 +38,6 @@ pub(super) struct Eye {
     child: Option<(Child<Bytes>, Codec)>,
     backoff: Backoff,
     not_before: Instant,
-    /// Since when something was fed that nothing came back for.
-    owed_since: Option<Instant>,
     /// Nothing can be decoded before a keyframe.
     blind: bool,
     asked: Option<Instant>,
@@ -59,7 +55,6 @@ impl Eye {
             child: None,
             backoff: super::backoff(),
             not_before: Instant::now(),
-            owed_since: None,
             blind: true,
             asked: None,
         }
@@ -131,11 +126,9 @@ impl Eye {
                     return;
                 }
             }
-            self.owed_since = None;
         }
-        let Some((child, _)) = &self.child else { return };
+        let Some((child, _)) = &mut self.child else { return };
         self.blind = !child.push(bytes);
-        self.owed_since.get_or_insert_with(Instant::now);
     }
 
     /// The latest picture that was decoded, if there is one since the last.
@@ -144,12 +137,10 @@ impl Eye {
         let mut latest = None;
         while let Some(picture) = child.take() {
             latest = Some(picture);
-            self.owed_since = None;
         }
-        let stalls = self.owed_since.is_some_and(|since| since.elapsed() > STALL);
-        if stalls || child.has_ended() {
+        if child.is_stuck() || child.has_ended() {
             self.not_before = Instant::now() + self.backoff.after(child.age());
-            (self.child, self.owed_since, self.blind) = (None, None, true);
+            (self.child, self.blind) = (None, true);
             metrics.egress_restarts.with_label_values(&["picture"]).inc();
         }
         latest
@@ -183,7 +174,7 @@ fn start(program: &Path, codec: Codec, size: Size) -> Result<Child<Bytes>, crate
         &["-f", format, "-i", "pipe:0", "-map", "0:v:0", "-vf", &scaled, "-fps_mode", "passthrough"],
         &["-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:1"],
     ];
-    let child =
+    let mut child =
         Child::start(program, &arguments.concat(), (PICTURES_MAX, DECODED_MAX), pictures(size.bytes()))?;
     if codec != Codec::H264 {
         child.push(ivf::header());

@@ -256,7 +256,18 @@ struct Watched(tempfile::TempDir);
 impl Watched {
     fn new() -> Watched {
         let dir = tempfile::tempdir().expect("a directory");
-        let text = format!("#!/bin/sh\n: > {}/$$\nexec /usr/bin/ffmpeg \"$@\"\n", dir.path().display());
+        Watched::starting_after("", dir)
+    }
+
+    /// It is as slow to start as on a machine with a hundred other things to do.
+    fn slow() -> Watched {
+        let dir = tempfile::tempdir().expect("a directory");
+        Watched::starting_after("sleep 7", dir)
+    }
+
+    fn starting_after(first: &str, dir: tempfile::TempDir) -> Watched {
+        let path = dir.path().display();
+        let text = format!("#!/bin/sh\n: > {path}/$$\n{first}\nexec /usr/bin/ffmpeg \"$@\"\n");
         let path = dir.path().join("ffmpeg");
         std::fs::write(&path, text).expect("written");
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -440,6 +451,33 @@ async fn a_streamed_room_gives_way_to_an_encoder_and_ends_with_the_room() {
         app.metric("nova_egress_rooms").await.filter(|rooms| *rooms == 0.0)
     })
     .await;
+}
+
+#[actix_rt::test]
+async fn a_machine_that_is_slow_to_start_anything_streams_a_room_all_the_same() {
+    let ffmpeg = Watched::slow();
+    let app = TestApp::start_with(|config| {
+        config.live.ffmpeg = ffmpeg.path();
+        config.live.ladder = Vec::new();
+        config.live.ladder_cores = Some(4.0);
+    })
+    .await;
+    let stream = Stream::of(&app, "ann").await;
+    let ann = Person { app: &app, session: stream.owner.clone() };
+    let room = text(&makes(&ann, "/v1/rooms", json!({})).await, "id");
+    let red = Clip::vp8("red", "320x240").await;
+    let mut anns = Participant::joins(&app, &ann, &room, red, false, 1_000).await;
+    anns.speaks.set(true);
+    assert_eq!(anns.does("stream", json!({ "stream": stream.id })).await["type"], "ok");
+    airs(&app, &stream).await;
+    let url = stream.url(&app);
+    shows("Ann, who speaks", &url, is_red).await;
+    let loud = loudness(&url).await;
+    assert!(loud > -40.0, "{loud} dB");
+    for part in ["pictures", "sounds", "picture", "voice"] {
+        let restarts = app.metric(&format!("nova_egress_restarts_total{{part=\"{part}\"}}")).await;
+        assert!(restarts.is_none_or(|restarts| restarts == 0.0), "{part}: {restarts:?}");
+    }
 }
 
 #[actix_rt::test]
