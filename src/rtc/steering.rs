@@ -19,9 +19,9 @@ use prometheus::IntGauge;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Addresses that are steered at a time; those of more are handed over. Their program has 2,300 instructions at most, which any kernel takes:
-/// before Linux 6.7 it may be 2,500 (`net.core.optmem_max`).
-const ADDRESSES_MAX: usize = 1_000;
+/// Addresses that are steered at a time; those of more are handed over. Their program has 4,030 instructions at most, of 4,096 that a kernel
+/// takes. It has to fit into `net.core.optmem_max` besides, as the kernel translates it: before Linux 6.7 that has room for 700 to 1,000.
+const ADDRESSES_MAX: usize = 1_800;
 /// Wishes that wait. When full they are lost: the address is handed over, or steered for nothing.
 const WISHES_MAX: usize = 4_096;
 /// From one program to the next at least: everybody of a large room comes at once.
@@ -66,33 +66,44 @@ impl Steering {
     }
 }
 
-/// Until nobody is left who could wish for anything.
+/// Until nobody is left who could wish for anything, or the kernel refuses.
 async fn steer(socket: UdpSocket, mut wishes: mpsc::Receiver<Wish>, steered: IntGauge) {
     let mut table = Table::default();
-    let mut next = Instant::now();
-    while let Some(wish) = wishes.recv().await {
+    // Said when the node starts, and not only when somebody calls.
+    let mut is_changed = true;
+    loop {
+        if is_changed {
+            if let Err(error) = table.attach(&socket) {
+                // A sandbox may know no such option. The program before stays, and what it says is still right where it matters.
+                tracing::warn!(%error, "what comes to the socket of the wrong media shard is handed over: the kernel does not steer it");
+                break;
+            }
+            steered.set(i64::try_from(table.places.len()).unwrap_or(i64::MAX));
+        }
+        let next = Instant::now() + if is_changed { PAUSE } else { Duration::ZERO };
+        let Some(wish) = wishes.recv().await else { break };
         sleep_until(next).await;
-        let mut is_changed = table.hear(wish);
+        is_changed = table.hear(wish);
         while let Ok(wish) = wishes.try_recv() {
             is_changed |= table.hear(wish);
         }
-        if !is_changed {
-            continue;
-        }
-        if let Err(error) = program::attach(&socket, &table.0) {
-            // A sandbox may know no such option. The program before stays, and what it says is still right where it matters.
-            tracing::info!(%error, "what comes to the socket of the wrong media shard is handed over: the kernel does not steer it");
-            break;
-        }
-        steered.set(i64::try_from(table.0.len()).unwrap_or(i64::MAX));
-        next = Instant::now() + PAUSE;
     }
     steered.set(0);
 }
 
 /// Whose the addresses are, by the [numbers](program::number) the program knows them by.
-#[derive(Debug, Default)]
-struct Table(BTreeMap<u32, u8>);
+#[derive(Debug)]
+struct Table {
+    places: BTreeMap<u32, u8>,
+    /// How many the kernel has room for.
+    max: usize,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table { places: BTreeMap::new(), max: ADDRESSES_MAX }
+    }
+}
 
 impl Table {
     /// Whether something is not as before.
@@ -100,14 +111,33 @@ impl Table {
         match wish {
             Wish::Mine(address, shard) => {
                 let number = program::number(address);
-                let has_room = self.0.len() < ADDRESSES_MAX || self.0.contains_key(&number);
-                has_room && self.0.insert(number, shard) != Some(shard)
+                let has_room = self.places.len() < self.max || self.places.contains_key(&number);
+                has_room && self.places.insert(number, shard) != Some(shard)
             }
             Wish::NotMine(address, shard) => {
                 let number = program::number(address);
                 // It may be another shard's by now.
-                let is_theirs = self.0.get(&number) == Some(&shard);
-                is_theirs && self.0.remove(&number).is_some()
+                let is_theirs = self.places.get(&number) == Some(&shard);
+                is_theirs && self.places.remove(&number).is_some()
+            }
+        }
+    }
+
+    /// Has the kernel steer by this: by as much of it as the kernel has room for.
+    fn attach(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        loop {
+            match program::attach(socket, &self.places) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && !self.places.is_empty() => {
+                    self.max = self.places.len() * 7 / 8;
+                    while self.places.len() > self.max {
+                        self.places.pop_last();
+                    }
+                    tracing::info!(
+                        addresses = self.max,
+                        "the kernel steers no more addresses to their media shards; net.core.optmem_max of 131072 would do for {ADDRESSES_MAX}"
+                    );
+                }
+                outcome => return outcome,
             }
         }
     }
@@ -129,13 +159,31 @@ mod tests {
         let mut table = Table::default();
         let mine = |nth, shard| Wish::Mine(address(nth), shard);
         let not_mine = |nth, shard| Wish::NotMine(address(nth), shard);
-        assert!(table.hear(mine(0, 1)) && !table.hear(mine(0, 1)), "it is told once");
-        assert!(table.hear(mine(0, 2)) && !table.hear(not_mine(0, 1)), "it went over to another");
-        assert!(table.hear(not_mine(0, 2)) && !table.hear(not_mine(0, 2)));
-        assert!((0..ADDRESSES_MAX).all(|nth| table.hear(mine(nth, 1))));
-        assert!(!table.hear(mine(ADDRESSES_MAX, 1)), "one too many");
-        assert!(table.hear(mine(7, 2)) && table.hear(not_mine(8, 1)));
-        assert!(table.hear(mine(ADDRESSES_MAX, 1)), "there is room again");
-        assert_eq!(table.0.len(), ADDRESSES_MAX);
+        let mut hears = |wish| table.hear(wish);
+        assert!(hears(mine(0, 1)) && !hears(mine(0, 1)), "it is told once");
+        assert!(hears(mine(0, 2)) && !hears(not_mine(0, 1)), "it went over to another");
+        assert!(hears(not_mine(0, 2)) && !hears(not_mine(0, 2)));
+        assert!((0..ADDRESSES_MAX).all(|nth| hears(mine(nth, 1))));
+        assert!(!hears(mine(ADDRESSES_MAX, 1)), "one too many");
+        assert!(hears(mine(7, 2)) && hears(not_mine(8, 1)));
+        assert!(hears(mine(ADDRESSES_MAX, 1)), "there is room again");
+        assert_eq!(table.places.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_kernel_with_little_room_steers_as_many_as_it_can() {
+        let sockets = super::super::sockets::open((Ipv4Addr::LOCALHOST, 0).into(), 8).unwrap();
+        let mut table = Table::default();
+        for nth in 0..ADDRESSES_MAX {
+            assert!(table.hear(Wish::Mine(address(nth), nth as u8 % 8)));
+        }
+        table.attach(&sockets[0]).unwrap();
+        let room: usize =
+            std::fs::read_to_string("/proc/sys/net/core/optmem_max").unwrap().trim().parse().unwrap();
+        assert_eq!(table.places.len(), table.max);
+        assert!(room < 131_072 || table.max == ADDRESSES_MAX, "{} of {room} bytes", table.max);
+        assert!(room < 20_480 || table.max > 600, "{} of {room} bytes", table.max);
+        let mut one_more = || table.hear(Wish::Mine(address(ADDRESSES_MAX), 1));
+        assert!(!one_more() && !one_more());
     }
 }
