@@ -105,6 +105,8 @@ impl App {
             true => open(&config.rtc)?,
             false => (Vec::new(), config.rtc.rtc_addr),
         };
+        let tcp = (!rtc.is_empty() && config.rtc.rtc_tcp).then_some(config.rtc.rtc_addr);
+        let rtc_tcp = tcp.map(|addr| listen::bind("--rtc-addr", addr)).transpose()?;
         let metrics_listener = listen::bind("--metrics-addr", config.telemetry.metrics_addr)?;
         let tls = listen::tls(&config.http)?;
         let rtmp_addr = rtmp.as_ref().map_or(Ok(config.live.rtmp_addr), listen::address)?;
@@ -177,7 +179,7 @@ impl App {
         );
         let tokens = Arc::new(AccessTokens(identity.clone()));
         // Without sockets calls are elsewhere.
-        let (media, events) = Media::start(&config.rtc, rtc, &metrics)?;
+        let (media, events) = Media::start(&config.rtc, rtc, rtc_tcp, &metrics)?;
         if config.rtc.rtc_fault_stall_s > 0 {
             media
                 .stall_on_signal(Duration::from_secs(config.rtc.rtc_fault_stall_s.into()))

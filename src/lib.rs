@@ -31,7 +31,7 @@
 //! | [`wish`] | live streams over WebRTC, negotiated with one HTTP request: WHIP and WHEP |
 //! | [`recordings`] | what is kept of broadcasts, in the object store ([`objects`]) |
 //! | [`calls`] | group calls on this node: rooms, and their signalling over the socket |
-//! | [`rtc`] | the UDP door of calls: media shards, their sockets and threads, on one port |
+//! | [`rtc`] | the media door of calls: shards, their sockets and threads, on one port of UDP, and the same of TCP |
 //! | [`egress`] | a room as a live stream: the stage and the voices, decoded, mixed and coded anew by child processes |
 //! | [`identity`] | who is asking: passwords, tokens and their keys, second factors, revocations |
 //! | [`events`] | the event log: outbox, sequencer, groups of consumers; its messages are in `proto/` |
@@ -67,7 +67,7 @@
 //! it and writes bytes. Viewers never enter a mailbox.
 //!
 //! **A call.** `room.join` with an offer over the socket → [`calls`] asks [`nova_actors::room`] whether → the room's shard of [`rtc`] answers
-//! the offer → ICE, DTLS and SRTP on one UDP port, whichever shard's room it is → [`nova_media::sfu`] opens each packet once and seals it for
+//! the offer → ICE, DTLS and SRTP on one port, whichever shard's room it is → [`nova_media::sfu`] opens each packet once and seals it for
 //! each subscriber, on the shard's thread.
 //! What happens there (slots, speakers) comes back as events, and is told as `room.event`. What people say on data channels goes the same
 //! way, over SCTP ([`nova_media::data`]), to everybody who takes part in the topic.

@@ -1,4 +1,5 @@
-//! The UDP door of calls: media shards, each a thread with a socket and the [`Sfu`] behind it, all on one port.
+//! The media door of calls: shards, each a thread with a UDP socket and the [`Sfu`] behind it, all on one port, and one thread for who
+//! comes over TCP.
 //!
 //! Media never passes a mailbox: a datagram is read, opened, sealed for each subscriber and sent on one thread. What others want of
 //! it comes as `Order`s over a bounded channel, what happened goes out as [`Event`]s over another that all shards share.
@@ -17,6 +18,7 @@
 //! | `demux` | which shard a datagram is for |
 //! | `steering` | has the kernel give it to that shard's socket |
 //! | `shard` | the thread: what comes, what it is told |
+//! | `tcp` | the same for whose network lets no UDP through |
 //! | `egress` | what waits to be sent, in how many calls to the kernel |
 //! | `sojourn` | how long a packet is kept |
 //! | `counting` | what is told of it in metrics, and what it sheds |
@@ -33,13 +35,15 @@ pub mod sockets;
 mod sojourn;
 mod steering;
 pub mod streams;
+mod tcp;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use nova_media::framing;
 use nova_media::peer::{Identity, IdentityError};
 use nova_media::sdp::Offer;
 use nova_media::sfu::{Event, Marks, MemberId, Place, RoomKey, Sfu, SfuError, Source, TrackKey, Want};
@@ -52,6 +56,7 @@ use demux::{Demux, Parcel};
 use placement::{Placement, Seat};
 use shard::{Order, Shard};
 use steering::Steering;
+use tcp::{Door, Open, Outlets};
 
 /// Orders that wait for a shard: joins and mutes of a whole room at once. When full, whoever orders waits.
 const ORDERS_MAX: usize = 1_024;
@@ -80,6 +85,8 @@ pub enum RtcError {
 pub struct Media {
     shards: Arc<[Handle]>,
     placement: Arc<Placement>,
+    /// The port of TCP, until the last has gone.
+    _open: Option<Arc<Open>>,
 }
 
 /// One shard, from outside.
@@ -90,46 +97,56 @@ struct Handle {
 }
 
 impl Media {
-    /// Starts a shard on each of the sockets, which are [one port's](sockets::open). Gives their events too. Without
-    /// sockets there are no shards: calls are elsewhere.
+    /// Starts a shard on each of the sockets, which are [one port's](sockets::open), and lets in who comes over TCP. Gives the shards'
+    /// events too. Without sockets there are no shards: calls are elsewhere.
     pub fn start(
         config: &RtcConfig,
         sockets: Vec<UdpSocket>,
+        tcp: Option<TcpListener>,
         metrics: &Metrics,
     ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
         let steering = match sockets.as_slice() {
             [first, _, ..] => Steering::start(first, metrics.rtc_steered_addresses.clone())?,
             _ => Steering::none(),
         };
-        Media::start_steered(config, sockets, metrics, &steering)
+        Media::start_steered(config, sockets, tcp, metrics, &steering)
     }
 
     fn start_steered(
         config: &RtcConfig,
         sockets: Vec<UdpSocket>,
+        tcp: Option<TcpListener>,
         metrics: &Metrics,
         steering: &Steering,
     ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
         let Some(first) = sockets.first() else { return Ok(Media::elsewhere()) };
-        let (identity, addresses) = (Arc::new(Identity::generate()?), addresses(config, first.local_addr()?));
+        let (identity, mut reached) =
+            (Arc::new(Identity::generate()?), addresses(config, first.local_addr()?));
+        if let Some(tcp) = &tcp {
+            reached.extend(addresses(config, tcp.local_addr()?).into_iter().map(framing::mark));
+        }
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let (placement, marks) = (Arc::new(Placement::new(sockets.len())), Marks::default());
-        let demuxes = Demux::for_each(sockets.len(), steering);
+        let (demuxes, ways) = Demux::for_each(sockets.len(), steering);
+        let outlets = Outlets::default();
         let mut shards = Vec::new();
         for ((shard, socket), (demux, parcels)) in (0..=u8::MAX).zip(sockets).zip(demuxes) {
             let mut seed = [0; 8];
             getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
             let (seed, place) = (u64::from_le_bytes(seed), Place { shard, marks: marks.clone() });
-            let sfu = Sfu::new(identity.clone(), addresses.clone(), seed, Instant::now()).at(place);
-            shards.push(Handle::start(sfu, socket, (demux, parcels), events.clone(), metrics.clone())?);
+            let sfu = Sfu::new(identity.clone(), reached.clone(), seed, Instant::now()).at(place);
+            let demux = (demux, parcels, outlets.clone());
+            shards.push(Handle::start(sfu, socket, demux, events.clone(), metrics.clone())?);
         }
-        Ok((Media { shards: shards.into(), placement }, heard))
+        let door = Door { ways, marks, outlets, metrics: metrics.clone() };
+        let open = tcp.map(|listener| door.open(listener)).transpose()?;
+        Ok((Media { shards: shards.into(), placement, _open: open.map(Arc::new) }, heard))
     }
 
     /// No shard at all: whoever is asked for is not there, and nothing ever happens.
     fn elsewhere() -> (Media, mpsc::Receiver<Event>) {
         let placement = Arc::new(Placement::new(0));
-        (Media { shards: Arc::new([]), placement }, mpsc::channel(1).1)
+        (Media { shards: Arc::new([]), placement, _open: None }, mpsc::channel(1).1)
     }
 
     /// Whether all shards have more to do than they can, also the one a new room would be placed on: none are to be made.
@@ -221,7 +238,7 @@ impl Handle {
     fn start(
         sfu: Sfu,
         socket: UdpSocket,
-        (demux, parcels): (Demux, mpsc::Receiver<Parcel>),
+        (demux, parcels, outlets): (Demux, mpsc::Receiver<Parcel>, Outlets),
         events: mpsc::Sender<Event>,
         metrics: Metrics,
     ) -> Result<Handle, RtcError> {
@@ -242,7 +259,8 @@ impl Handle {
             runtime.block_on(async move {
                 match tokio::net::UdpSocket::from_std(socket) {
                     Ok(socket) => {
-                        let shard = Shard::new(sfu, socket, state, demux, events, metrics, overloaded);
+                        let socket = (socket, state);
+                        let shard = Shard::new(sfu, socket, demux, events, outlets, metrics, overloaded);
                         shard.run(to_do, parcels).await;
                     }
                     Err(error) => tracing::error!(%error, "the media port cannot be used"),

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod data;
 pub mod fmp4;
 pub mod frame;
+pub mod framing;
 pub mod hls;
 pub mod mix;
 #[cfg(test)]

@@ -11,9 +11,13 @@ use super::values::{Secret, parse_turn_url};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Calls")]
 pub struct RtcConfig {
-    /// UDP address of all media of calls; port 0 picks a free port.
+    /// UDP address of all media of calls; port 0 picks a free port, and another for TCP.
     #[arg(long, env = "NOVA_RTC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8189")]
     pub rtc_addr: SocketAddr,
+
+    /// Whether media may come over TCP, too, at the same address and port: from clients whose network lets no UDP through.
+    #[arg(long, env = "NOVA_RTC_TCP", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub rtc_tcp: bool,
 
     /// Threads that carry the media of calls, each with rooms of its own, all on the port of `rtc_addr`; default: one per core, at most 8.
     #[arg(long, env = "NOVA_RTC_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]

@@ -76,11 +76,14 @@ pub(super) struct Handed<'a> {
 }
 
 impl Parcel {
-    fn new(via: u8, came: Instant) -> Parcel {
+    /// It came over TCP: there is no shard to be told whose it is.
+    pub(super) const VIA_TCP: u8 = u8::MAX;
+
+    pub(super) fn new(via: u8, came: Instant) -> Parcel {
         Parcel { via, came, bytes: Vec::new(), heads: Vec::new() }
     }
 
-    fn push(&mut self, datagram: &[u8], from: SocketAddr, is_new: bool) {
+    pub(super) fn push(&mut self, datagram: &[u8], from: SocketAddr, is_new: bool) {
         if self.heads.is_empty() {
             self.bytes.reserve(PARCEL_BYTES.max(datagram.len()));
         }
@@ -119,6 +122,27 @@ struct Way {
     claims: mpsc::Sender<Claim>,
 }
 
+/// The ways to all shards.
+#[derive(Debug, Clone)]
+pub(super) struct Ways(Vec<Way>);
+
+impl Ways {
+    /// Hands a parcel to a shard. An error is how many datagrams it had no room for.
+    pub(super) fn hand(&self, shard: u8, parcel: Parcel) -> Result<(), u64> {
+        let (count, size) = (parcel.heads.len() as u64, parcel.size());
+        if count == 0 {
+            return Ok(());
+        }
+        let way = self.0.get(usize::from(shard)).ok_or(count)?;
+        let fits = way.waiting_bytes.fetch_add(size, Ordering::Relaxed) < PARCELS_BYTES_MAX;
+        if fits && way.parcels.try_send(parcel).is_ok() {
+            return Ok(());
+        }
+        way.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+        Err(count)
+    }
+}
+
 /// An address of another shard's participant whose datagrams come to this one's socket.
 #[derive(Debug, Clone, Copy)]
 struct Claimed {
@@ -139,7 +163,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub(super) struct Demux {
     shard: u8,
-    ways: Vec<Way>,
+    ways: Ways,
     /// What is being filled for each shard.
     parcels: Vec<Parcel>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -152,8 +176,12 @@ pub(super) struct Demux {
 }
 
 impl Demux {
-    /// One for each of so many shards, and where its parcels arrive. What need not be handed over for long is wished for of `steering`.
-    pub(super) fn for_each(shards: usize, steering: &Steering) -> Vec<(Demux, mpsc::Receiver<Parcel>)> {
+    /// One for each of so many shards, and where its parcels arrive; and the ways to all of them. What need not be handed over for long is
+    /// wished for of `steering`.
+    pub(super) fn for_each(
+        shards: usize,
+        steering: &Steering,
+    ) -> (Vec<(Demux, mpsc::Receiver<Parcel>)>, Ways) {
         let (mut ways, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..shards {
             let (parcels, handed) = mpsc::channel(PARCELS_MAX);
@@ -161,14 +189,15 @@ impl Demux {
             ways.push(Way { parcels, waiting_bytes: Arc::default(), claims });
             ends.push((handed, claimed));
         }
-        let now = Instant::now();
+        let (now, ways) = (Instant::now(), Ways(ways));
         let numbered = (0..=u8::MAX).zip(ends);
         let demux = |(shard, (handed, claims))| {
             let demux = Demux {
                 shard,
                 ways: ways.clone(),
-                parcels: ways.iter().map(|_| Parcel::new(shard, now)).collect(),
+                parcels: ways.0.iter().map(|_| Parcel::new(shard, now)).collect(),
                 waiting_bytes: ways
+                    .0
                     .get(usize::from(shard))
                     .map(|way| way.waiting_bytes.clone())
                     .unwrap_or_default(),
@@ -180,7 +209,7 @@ impl Demux {
             };
             (demux, handed)
         };
-        numbered.map(demux).collect()
+        (numbered.map(demux).collect(), ways)
     }
 
     /// The number of this shard.
@@ -190,7 +219,7 @@ impl Demux {
 
     /// Whether there is no other shard.
     pub(super) fn is_alone(&self) -> bool {
-        self.ways.len() <= 1
+        self.ways.0.len() <= 1
     }
 
     /// What is counted.
@@ -243,20 +272,15 @@ impl Demux {
 
     /// Hands over what was laid aside.
     pub(super) fn send(&mut self, came: Instant) {
-        for (parcel, way) in self.parcels.iter_mut().zip(&self.ways) {
-            if parcel.heads.is_empty() {
+        for (shard, parcel) in (0..=u8::MAX).zip(&mut self.parcels) {
+            let count = parcel.heads.len() as u64;
+            if count == 0 {
                 continue;
             }
-            let count = parcel.heads.len() as u64;
             let full = std::mem::replace(parcel, Parcel::new(self.shard, came));
-            let full = Parcel { came, ..full };
-            let size = full.size();
-            let fits = way.waiting_bytes.fetch_add(size, Ordering::Relaxed) < PARCELS_BYTES_MAX;
-            if fits && way.parcels.try_send(full).is_ok() {
-                self.counts.handed += count;
-            } else {
-                way.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
-                self.counts.lost += count;
+            match self.ways.hand(shard, Parcel { came, ..full }) {
+                Ok(()) => self.counts.handed += count,
+                Err(lost) => self.counts.lost += lost,
             }
         }
     }
@@ -287,7 +311,7 @@ impl Demux {
     }
 
     fn say(&self, via: u8, claim: Claim) {
-        if let Some(way) = self.ways.get(usize::from(via)) {
+        if let Some(way) = self.ways.0.get(usize::from(via)) {
             // When it does not fit it is said again when it matters again.
             let _ = way.claims.try_send(claim);
         }
@@ -333,7 +357,7 @@ mod tests {
 
     impl Two {
         fn new() -> Two {
-            let mut both = Demux::for_each(2, &Steering::none());
+            let (mut both, _) = Demux::for_each(2, &Steering::none());
             let (other, parcels) = both.pop().unwrap();
             let (one, _) = both.pop().unwrap();
             let identity = Arc::new(Identity::generate().unwrap());

@@ -19,6 +19,7 @@ use super::demux::{Demux, Handed, Parcel, SILENT_FOR};
 use super::egress::Egress;
 use super::placement::Seat;
 use super::sojourn::{Clocks, Outgoing};
+use super::tcp::Outlets;
 use super::{fault, streams};
 use crate::telemetry::Metrics;
 
@@ -90,6 +91,7 @@ pub(super) struct Shard {
     pub(super) metrics: Metrics,
     out: Out,
     pub(super) egress: Egress,
+    outlets: Outlets,
     attending: streams::Attending,
     seats: HashMap<MemberId, Seat>,
     pub(super) counting: Counting,
@@ -102,10 +104,10 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(
         sfu: Sfu,
-        socket: tokio::net::UdpSocket,
-        state: UdpSocketState,
+        (socket, state): (tokio::net::UdpSocket, UdpSocketState),
         demux: Demux,
         events: mpsc::Sender<Event>,
+        outlets: Outlets,
         metrics: Metrics,
         overloaded: Arc<AtomicBool>,
     ) -> Shard {
@@ -120,6 +122,7 @@ impl Shard {
             metrics,
             out: Out::default(),
             egress,
+            outlets,
             attending: streams::Attending::default(),
             seats: HashMap::new(),
             counting,
@@ -290,6 +293,7 @@ impl Shard {
     /// What came of something is to be sent next.
     fn line_up(&mut self, came: Option<Instant>) {
         let transmits = self.out.transmits.drain(..);
+        let transmits = transmits.filter_map(|transmit| self.outlets.take(transmit, &self.metrics));
         self.egress.line_up(transmits.map(|transmit| Outgoing { transmit, came }));
     }
 

@@ -1,6 +1,7 @@
 //! Shards on real sockets, with participants without a browser, and with people who mean harm.
 
 mod shards;
+mod tcp;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -46,13 +47,13 @@ struct Stage {
 
 impl Stage {
     fn new(shards: usize) -> Stage {
-        Stage::with(shards, Media::start)
+        Stage::with(shards, |config, sockets, metrics| Media::start(config, sockets, None, metrics))
     }
 
     /// The same where the kernel gives datagrams to whichever shard it likes.
     fn unsteered(shards: usize) -> Stage {
         Stage::with(shards, |config, sockets, metrics| {
-            Media::start_steered(config, sockets, metrics, &Steering::none())
+            Media::start_steered(config, sockets, None, metrics, &Steering::none())
         })
     }
 

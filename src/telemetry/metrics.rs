@@ -155,6 +155,8 @@ metrics! {
     rtc_busy: GaugeVec = "nova_rtc_busy_ratio" ["shard"] "Share of the last second in which a media shard worked.";
     rtc_handed_over: IntCounterVec = "nova_rtc_handed_over_total" ["result"] "Datagrams that came to the socket of another media shard than their participant's: taken, lost (its queue was full).";
     rtc_steered_addresses: IntGauge = "nova_rtc_steered_addresses" [] "Addresses whose datagrams the kernel gives to the socket of their participant's media shard, where it would have chosen another.";
+    rtc_tcp_connections: IntGauge = "nova_rtc_tcp_connections" [] "Connections of participants whose media comes over TCP.";
+    rtc_tcp_lost: IntCounter = "nova_rtc_tcp_lost_total" [] "Datagrams for participants over TCP that were lost: they did not read, or have gone.";
     rtc_claimed_addresses: IntGauge = "nova_rtc_claimed_addresses" [] "Addresses of participants whose datagrams come to the socket of another media shard.";
     rtc_messages: IntCounterVec = "nova_rtc_messages_total" ["direction"] "Messages on data channels of calls: in, out (one for each receiver).";
     rtc_messages_lost: IntCounterVec = "nova_rtc_messages_lost_total" ["reason"] "Messages on data channels that went nowhere: too_fast (the sender), too_slow (the receiver), role (who only listens).";

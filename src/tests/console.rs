@@ -9,6 +9,7 @@ mod account;
 mod calls;
 mod calls_screen;
 mod calls_sound;
+mod calls_tcp;
 mod live;
 
 /// The console of a fresh node, opened in a fresh browser.

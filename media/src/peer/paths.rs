@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{ADDRESSES_MAX, CONSENT_LIMIT};
+use crate::framing::is_marked;
 
 /// Nothing came for so long from somebody who was heard all the time: their way is gone.
 const SILENT_AFTER: Duration = Duration::from_millis(300);
@@ -93,7 +94,9 @@ impl Paths {
         let fresh = |path: &&Path| {
             Some(path.address) != self.chosen && now.saturating_duration_since(path.signed_at) < CONSENT_LIMIT
         };
-        let Some(other) = self.known.iter().filter(fresh).max_by_key(|path| path.signed_at) else { return };
+        // A connection of TCP went with the way of UDP it was opened beside, if not before.
+        let rank = |path: &&Path| (!is_marked(path.address), path.signed_at);
+        let Some(other) = self.known.iter().filter(fresh).max_by_key(rank) else { return };
         self.tried = true;
         self.choose(other.address, now);
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::{Direction, Extension, Format, Kind, Offer, Section};
 use crate::data::MESSAGE_BYTES_MAX;
+use crate::framing;
 use crate::peer::{Credentials, Fingerprint};
 
 /// What is sent on a slot.
@@ -23,7 +24,7 @@ pub struct Answerer<'a> {
     pub ice: &'a Credentials,
     /// Of our certificate.
     pub fingerprint: &'a Fingerprint,
-    /// Where we are reached, the best first.
+    /// Where we are reached, over UDP or, if [marked so](framing::mark), TCP; the best first.
     pub addresses: &'a [SocketAddr],
     /// Counts the answers of a session, from 1.
     pub version: u64,
@@ -146,10 +147,18 @@ impl Answerer<'_> {
 
     fn candidates(&self, out: &mut String) {
         for (at, address) in self.addresses.iter().enumerate() {
-            // The first is the best: host candidates differ only in their local preference (RFC 8445 section 5.1.2.1).
-            let priority = 126_u32 << 24 | (65_535 - at as u32) << 8 | 255;
-            let (ip, port) = (address.ip(), address.port());
-            let _ = write!(out, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", at + 1);
+            // The first is the best: host candidates differ only in their local preference (RFC 8445 section 5.1.2.1). Those of TCP come
+            // after UDP and before what TURN relays, with the preference of who waits for connections in three bits (RFC 6544 section 4.2).
+            let is_tcp = framing::is_marked(*address);
+            let (kind, preference) = if is_tcp { (90_u32, 4 << 13 | 8_191) } else { (126, 65_535) };
+            let priority = kind << 24 | (preference - at as u32) << 8 | 255;
+            let (protocol, ending) = if is_tcp { ("tcp", " tcptype passive") } else { ("udp", "") };
+            let (ip, port) = (address.ip().to_canonical(), address.port());
+            let _ = write!(
+                out,
+                "a=candidate:{} 1 {protocol} {priority} {ip} {port} typ host{ending}\r\n",
+                at + 1
+            );
         }
         let _ = write!(out, "a=end-of-candidates\r\n");
     }

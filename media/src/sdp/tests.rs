@@ -42,7 +42,8 @@ fn an_offer_is_read() {
 fn the_answer_takes_one_codec_to_publish_and_all_for_a_slot() {
     let offer = Offer::read(OFFER).unwrap();
     let ice = Credentials { ufrag: "ours".to_owned(), password: "a".repeat(24) };
-    let addresses = ["192.0.2.1:7000".parse().unwrap(), "[2001:db8::1]:7000".parse().unwrap()];
+    let told = ["192.0.2.1:7000", "[2001:db8::1]:7000"].map(|told| told.parse().unwrap());
+    let addresses = [told[0], told[1], crate::framing::mark(told[0])];
     let answerer = Answerer { ice: &ice, fingerprint: &[0xAB; 32], addresses: &addresses, version: 1 };
     let slot = |ssrc| Some(Slot { ssrc, rtx_ssrc: ssrc + 1 });
     let answer = answerer.answer(&offer, &[None, None, slot(10), slot(20)]);
@@ -55,6 +56,8 @@ fn the_answer_takes_one_codec_to_publish_and_all_for_a_slot() {
     assert!(parts[4].starts_with("video 9 UDP/TLS/RTP/SAVPF 96 97 102\r\n"), "{}", parts[4]);
     assert!(parts[4].contains("a=ssrc-group:FID 20 21"));
     assert!(parts[4].contains("a=candidate:2 1 udp 2130706175 2001:db8::1 7000 typ host"), "{}", parts[4]);
+    let over_tcp = "a=candidate:3 1 tcp 1520434687 192.0.2.1 7000 typ host tcptype passive\r\n";
+    assert!(parts[4].contains(over_tcp), "{}", parts[4]);
     assert_eq!(answer.matches("a=setup:passive").count(), 4);
 }
 

@@ -8,6 +8,8 @@
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 
+use super::MemberId;
+
 /// Digits of a mark.
 const MARK_DIGITS: usize = 8;
 
@@ -35,6 +37,11 @@ impl Marks {
         self.0.hash_one(unmarked) as u32
     }
 
+    /// The shard a ufrag was given out for, if it was by this node.
+    pub fn shard_of(&self, ufrag: &str) -> Option<u8> {
+        MemberId::of_token(ufrag).filter(|_| self.are_on(ufrag)).map(MemberId::shard)
+    }
+
     /// Whether a ufrag was given out by this node; by chance one of 2^32 others is taken for one, too.
     pub(super) fn are_on(&self, ufrag: &str) -> bool {
         let split = ufrag.len().checked_sub(MARK_DIGITS).and_then(|at| ufrag.split_at_checked(at));
@@ -57,7 +64,6 @@ pub enum Astray {
 mod tests {
     use super::*;
     use crate::peer::Credentials;
-    use crate::sfu::MemberId;
 
     #[test]
     fn a_ufrag_says_whose_it_is_and_only_ours_are_marked() {
@@ -70,6 +76,7 @@ mod tests {
         };
         let ours = given_out();
         assert_eq!(MemberId::of_token(&ours), Some(id));
+        assert_eq!((marks.shard_of(&ours), Marks::default().shard_of(&ours)), (Some(200), None));
         assert!(marks.are_on(&ours) && marks.clone().are_on(&ours), "all shards of a node have the same");
         assert_ne!(given_out(), ours, "and no two sessions have the same");
         let short = &ours[..ours.len() - 1];

@@ -26,14 +26,14 @@ impl Stage {
     }
 
     /// Somebody comes who shows their face as this track.
-    async fn shows(&self, room: RoomKey, track: TrackKey, over: SocketAddr) -> Person {
+    pub(super) async fn shows(&self, room: RoomKey, track: TrackKey, over: SocketAddr) -> Person {
         let (member, peer) = self.joins_over(room, SHOWS, over).await;
         self.media.publish(member, track, "1".to_owned(), Source::Camera, false).await.unwrap();
         peer.show(camera(100 * track as u32));
         (member, peer)
     }
 
-    async fn everybody_sees_more(&mut self, all: &[Person], more: u64) {
+    pub(super) async fn everybody_sees_more(&mut self, all: &[Person], more: u64) {
         let before: Vec<u64> = all.iter().map(|(_, peer)| frames(peer)).collect();
         until(|| {
             self.tell(all);
