@@ -47,6 +47,10 @@ const WAITING_MAX: usize = 64;
 const SOCKET_BYTES: usize = 64 << 10;
 /// Bytes of one read, and about as many of one write.
 const PIECE_BYTES: usize = 8 << 10;
+/// Bytes that are read of one connection a second, more than anybody may publish; who sends more waits.
+const READ_BYTES_PER_S: f64 = 4.0 * 1_048_576.0;
+/// How far somebody may be ahead of that: a large picture comes at once.
+const AHEAD_MAX: Duration = Duration::from_millis(250);
 /// A client that takes nothing for so long has gone.
 const STUCK_FOR: Duration = Duration::from_secs(10);
 /// How long nobody is let in after a connection could not be taken: no file can be opened.
@@ -164,15 +168,20 @@ impl Door {
 
     /// Carries what comes to the shards, until it ends, or is not what a client sends.
     async fn read(&self, mut reading: OwnedReadHalf, from: SocketAddr, trusted_until: &Cell<Instant>) {
-        let (mut came, mut shard) = (BytesMut::new(), None);
+        let (mut came, mut shard, mut paid_until) = (BytesMut::new(), None, Instant::now());
         loop {
             came.reserve(PIECE_BYTES);
             let limit = trusted_until.get();
-            match timeout_at(limit.into(), reading.read_buf(&mut came)).await {
-                Ok(Ok(1..)) => {}
+            let read = match timeout_at(limit.into(), reading.read_buf(&mut came)).await {
+                Ok(Ok(read @ 1..)) => read,
                 // It was answered meanwhile.
                 Err(_) if trusted_until.get() > limit => continue,
                 _ => return,
+            };
+            paid_until =
+                paid_until.max(Instant::now()) + Duration::from_secs_f64(read as f64 / READ_BYTES_PER_S);
+            if let Some(ahead) = paid_until.checked_duration_since(Instant::now() + AHEAD_MAX) {
+                tokio::time::sleep(ahead).await;
             }
             let mut parcel = Parcel::new(Parcel::VIA_TCP, Instant::now());
             loop {
@@ -194,7 +203,10 @@ impl Door {
                 if shard.is_none() {
                     return;
                 }
-                parcel.push(&datagram, from, false);
+                // One of nothing is allowed (RFC 4571 section 2), and says nothing.
+                if !datagram.is_empty() {
+                    parcel.push(&datagram, from, false);
+                }
             }
             shard.inspect(|shard| self.hand(*shard, parcel));
         }

@@ -136,11 +136,36 @@ async fn strangers_over_tcp_are_shut_out_and_harm_nobody() {
             assert!(began.elapsed() > Duration::from_secs(4), "they had their time");
             until(|| stage.metrics.rtc_unknown.get() > unknown).await;
 
+            // Who is let in and sends without an end is read no faster than anybody may send.
+            let (_, answer) = stage.media.join(2, Offer::read(&stage.offer(LOOKS)).unwrap()).await.unwrap();
+            let of_answer =
+                |name: &str| answer.split(name).nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
+            let (ufrag, password) = (of_answer("a=ice-ufrag:"), of_answer("a=ice-pwd:"));
+            let mut flood = TcpStream::connect(over_tcp).await.unwrap();
+            let vouched = stun::request([8; 12], &ufrag, "theirs", password.as_bytes(), true);
+            flood.write_all(&framed(&vouched)).await.unwrap();
+            flood.read_u16().await.unwrap();
+            let junk = framed(&[0x80; 1_000]).repeat(1_000);
+            let (began, mut sent) = (Instant::now(), 0);
+            while began.elapsed() < Duration::from_secs(2) {
+                let _: Result<_, _> = timeout(Duration::from_millis(100), async {
+                    loop {
+                        sent += flood.write(&junk[sent % junk.len()..]).await.unwrap();
+                    }
+                })
+                .await;
+            }
+            // What the kernel keeps of it on both sides was not read.
+            assert!(sent < 32 << 20, "{sent} bytes were taken in two seconds");
+            stage.everybody_sees_more(&all, 10).await;
+            drop(flood);
+
             // One house cannot take every place.
             let mut many = Vec::new();
             while stage.connected() < 64 {
                 many.push(TcpStream::connect(over_tcp).await.unwrap());
-                tokio::task::yield_now().await;
+                // As many as are let in have to be there within the time a stranger has.
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let one_more = TcpStream::connect(over_tcp).await.unwrap();
             assert_eq!(is_closed(one_more).await, b"");
