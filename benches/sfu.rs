@@ -1,5 +1,5 @@
-//! What calls cost without sockets: a packet forwarded from one to 49, a packet renumbered for one, a plan of what one is sent; and the
-//! memory of each participant of a room of fifty with nine tiles, as the allocator counts it.
+//! What calls cost without sockets: a packet forwarded from one to 49, a packet renumbered for one, a plan of what one is sent, what strangers
+//! and who sends too much cost; and the memory of each participant of a room of fifty with nine tiles, as the allocator counts it.
 //!
 //! `cargo bench -p nova-media --bench sfu`. Prints a table; five rounds, the middle one counts, the spread is shown.
 
@@ -40,6 +40,7 @@ fn main() {
     forward("voice of 80 bytes", Source::Microphone, SOUND_BYTES);
     forward("picture of 1,100 bytes", Source::Camera, PICTURE_BYTES);
     rewrite();
+    refusals();
     for tiles in [TILES, 25] {
         plan(tiles);
     }
@@ -56,6 +57,8 @@ struct Person {
     number: u16,
     sequences: [u16; 4],
     layers: usize,
+    /// The engine's side of their ICE session.
+    ice: Credentials,
 }
 
 struct Room {
@@ -98,7 +101,7 @@ impl Room {
             }
         }
         assert!(client.is_connected(), "a handshake without losses ends");
-        self.people.push(Person { id, client, address, number: 0, sequences: [0; 4], layers: 3 });
+        self.people.push(Person { id, client, address, number: 0, sequences: [0; 4], layers: 3, ice });
     }
 
     fn fill(&mut self, people: usize) {
@@ -248,6 +251,8 @@ fn forward(what: &str, source: Source, bytes: usize) {
         let sealed: Vec<_> = (0..PACKETS).map(|_| next(&mut room)).collect();
         let (before, region, began) = (room.sfu.counts().packets_out, Region::new(ALLOCATOR), Instant::now());
         for packet in &sealed {
+            // As fast as anybody may send sound, and half as much again would be refused.
+            room.now += Duration::from_millis(3);
             room.sfu.input(packet, from, room.now, &mut room.out);
             black_box(&room.out.transmits);
             room.out.transmits.clear();
@@ -278,6 +283,65 @@ fn rewrite() {
             sent.shift.rewrite(vp8.expect("it is VP8"), &mut payload);
         }
         (began.elapsed(), region.change(), PACKETS)
+    });
+}
+
+/// What comes and goes nowhere: from strangers, from who knows somebody's name in ICE and not their password, and from a participant who
+/// sends more than they may.
+fn refusals() {
+    const DATAGRAMS: usize = 20_000;
+    let mut room = Room::new();
+    room.fill(PEOPLE);
+    room.publish(0, Source::Microphone);
+    room.pass();
+    let stranger = SocketAddr::from(([203, 0, 113, 9], 9));
+    let person = room.people.first_mut().expect("is there");
+    let (from, ice) = (person.address, person.ice.clone());
+    let mut media = packet(person, 0, 3, 20, SOUND_BYTES);
+    media.truncate(120);
+    let nobodys = Credentials { ufrag: "ab".repeat(12), ..ice.clone() };
+    let unnamed = person.client.binding(&nobodys, &ice.password, [7; 12]);
+    let misnamed = person.client.binding(&ice, "not the password of anybody", [7; 12]);
+    let signed = person.client.binding(&ice, &ice.password, [7; 12]);
+    for (what, datagram, address, is_unknown) in [
+        ("a packet from an unknown address", &media, stranger, true),
+        ("a binding request for nobody", &unnamed, stranger, true),
+        ("a binding request with a right name and a wrong password", &misnamed, stranger, true),
+        ("a binding request as it should be, with its answer", &signed, from, false),
+    ] {
+        tell(what, || {
+            let (unknown, region, began) =
+                (room.sfu.counts().unknown, Region::new(ALLOCATOR), Instant::now());
+            for _ in 0..DATAGRAMS {
+                room.sfu.input(black_box(datagram), address, room.now, &mut room.out);
+                room.out.transmits.clear();
+            }
+            let (took, stats) = (began.elapsed(), region.change());
+            let unknown = room.sfu.counts().unknown - unknown;
+            assert_eq!(unknown, if is_unknown { DATAGRAMS as u64 } else { 0 });
+            (took, stats, DATAGRAMS as u64)
+        });
+    }
+    let next = |room: &mut Room| {
+        let person = room.people.first_mut().expect("is there");
+        let packet = packet(person, 0, 3, 20, SOUND_BYTES);
+        person.client.seal(&packet).expect("is connected")
+    };
+    for _ in 0..1_000 {
+        let sealed = next(&mut room);
+        room.sfu.input(&sealed, from, room.now, &mut room.out);
+    }
+    tell("a voice of 80 bytes of who has said too much", || {
+        let sealed: Vec<_> = (0..DATAGRAMS).map(|_| next(&mut room)).collect();
+        let (refused, region, began) =
+            (room.sfu.counts().refused_sound, Region::new(ALLOCATOR), Instant::now());
+        for packet in &sealed {
+            room.sfu.input(packet, from, room.now, &mut room.out);
+            room.out.transmits.clear();
+        }
+        let (took, stats) = (began.elapsed(), region.change());
+        assert_eq!(room.sfu.counts().refused_sound - refused, DATAGRAMS as u64);
+        (took, stats, DATAGRAMS as u64)
     });
 }
 

@@ -134,7 +134,8 @@ impl Media {
             let mut seed = [0; 8];
             getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
             let (seed, place) = (u64::from_le_bytes(seed), Place { shard, marks: marks.clone() });
-            let sfu = Sfu::new(identity.clone(), reached.clone(), seed, Instant::now()).at(place);
+            let sfu = Sfu::new(identity.clone(), reached.clone(), seed, Instant::now());
+            let sfu = sfu.at(place).publishing_at_most(config.rtc_publish_kbps_max);
             let demux = (demux, parcels, outlets.clone());
             shards.push(Handle::start(sfu, socket, demux, events.clone(), metrics.clone())?);
         }

@@ -6,7 +6,6 @@
 //! Everything is bounded: [`MESSAGE_BYTES_MAX`], [`CHANNELS_MAX`], [`RATE`], what waits to be read ([`RECEIVED_BYTES_MAX`]) and to be
 //! sent ([`outbox`]). Whoever goes beyond ends their channels, for a reason they are told; their calls go on.
 
-mod bucket;
 pub mod chunk;
 pub mod dcep;
 mod guard;
@@ -25,7 +24,7 @@ use rtc_sctp::{
 };
 use rtc_shared::TransportProtocol;
 
-use bucket::Bucket;
+use crate::bucket::Bucket;
 use dcep::Reliability;
 use guard::{Guard, Init, Verdict};
 use outbox::{Outbox, Waiting};

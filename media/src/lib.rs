@@ -5,6 +5,7 @@
 
 pub mod bandwidth;
 pub mod bits;
+mod bucket;
 pub mod codec;
 pub mod data;
 pub mod fmp4;

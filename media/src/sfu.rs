@@ -10,6 +10,7 @@
 //! | `place` | which shard of a node it is, and how ufrags say so |
 //! | `member` | one participant: transport, tracks, slots |
 //! | `tracks` | what participants publish |
+//! | `allowance` | how much one may publish |
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
@@ -23,6 +24,7 @@
 //! | `counts` | what is counted, and how participants do |
 
 mod absence;
+mod allowance;
 mod binding;
 mod counts;
 mod fed;
@@ -47,6 +49,7 @@ use slab::Slab;
 use crate::peer::{Credentials, Identity, Input, Peer};
 use crate::sdp::{Answerer, Direction, Kind, Offer};
 use crate::stun::{self, Binding};
+use allowance::Allowance;
 use member::Member;
 
 pub use binding::{SPEAKERS_MAX, Want};
@@ -127,6 +130,7 @@ pub struct Sfu {
     /// When it was last asked anything.
     awake: Instant,
     faces_max: usize,
+    publish_kbps_max: u32,
     /// When the shard's NTP time began; only differences of it mean anything.
     epoch: Instant,
 }
@@ -155,6 +159,7 @@ impl Sfu {
             polled: None,
             awake: now,
             faces_max: usize::MAX,
+            publish_kbps_max: allowance::KBPS,
             epoch: now,
         }
     }
@@ -162,6 +167,11 @@ impl Sfu {
     /// The same as one of the shards of a node.
     pub fn at(self, place: Place) -> Sfu {
         Sfu { place, ..self }
+    }
+
+    /// The same where each participant publishes at most so many thousand bits a second.
+    pub fn publishing_at_most(self, kbps: u32) -> Sfu {
+        Sfu { publish_kbps_max: kbps, ..self }
     }
 
     /// What is counted.
@@ -211,7 +221,8 @@ impl Sfu {
         let id = self.next_id(now)?;
         let local = self.credentials(id)?;
         let peer = Peer::new(self.identity.clone(), local, offer.fingerprint, now);
-        let mut member = Member::new(id, room, peer, offer, now);
+        let allowance = Allowance::new(self.publish_kbps_max, now);
+        let mut member = Member::new(id, room, peer, offer, allowance, now);
         self.open_slots(&mut member, offer);
         let answer = self.answer(&mut member, offer);
         self.members.insert(member);

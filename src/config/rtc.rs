@@ -41,6 +41,11 @@ pub struct RtcConfig {
     #[arg(long, env = "NOVA_RTC_PARTICIPANTS_MAX", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rtc_participants_max: u32,
 
+    /// Bits a second, in thousands, that one participant of a call or publisher over WHIP may send, with bursts of as much as a second
+    /// brings; what is beyond is lost, so that clients send less. A packet counts as at least 500 bytes. Sound may be 1 Mbit/s of it.
+    #[arg(long, env = "NOVA_RTC_PUBLISH_KBPS_MAX", value_name = "KBPS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    pub rtc_publish_kbps_max: u32,
+
     /// For measures only: with this the signal SIGUSR2 stops the threads of the media for so many seconds; 0 for no such fault.
     #[arg(long, env = "NOVA_RTC_FAULT_STALL_S", value_name = "SECONDS", hide = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub rtc_fault_stall_s: u32,

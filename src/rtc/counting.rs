@@ -69,6 +69,9 @@ impl Shard {
         packets("out", now.packets_out - before.packets_out);
         packets("again", now.repeated - before.repeated);
         packets("unsent", unsent);
+        let refused = |reason, count| metrics.rtc_refused.with_label_values(&[reason]).inc_by(count);
+        refused("bitrate", now.refused_bitrate - before.refused_bitrate);
+        refused("sound", now.refused_sound - before.refused_sound);
         let bytes = |direction, count| metrics.rtc_bytes.with_label_values(&[direction]).inc_by(count);
         bytes("in", now.bytes_in - before.bytes_in);
         bytes("out", now.bytes_out - before.bytes_out);

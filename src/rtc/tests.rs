@@ -10,7 +10,7 @@ use nova_media::rtp::packet::Header;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::bench::calls::canned::{LEVEL_ID, Layer, MID_ID, OPUS, RIDS, TRANSPORT_ID};
+use crate::bench::calls::canned::{LEVEL_ID, Layer, MID_ID, OPUS, RID_ID, RIDS, TRANSPORT_ID, VP8};
 use crate::bench::calls::peer::{self, Peer, Shape, Tally};
 
 fn config(arguments: &[&str]) -> RtcConfig {
@@ -215,9 +215,64 @@ async fn attack() {
     let seen = bo.1.seen();
     assert!(seen.iter().all(|seen| seen.broken == 0 && seen.backwards == 0), "{seen:?}");
     assert!(more < 16 << 20, "memory grew by {more} bytes in the second half of the attack");
+    flood(&mut stage, &all).await;
+    let now = frames(&bo.1);
+    until(|| {
+        stage.tell(&all);
+        frames(&bo.1) > now + 30
+    })
+    .await;
+    let seen = bo.1.seen();
+    assert!(seen.iter().all(|seen| seen.broken == 0 && seen.backwards == 0), "{seen:?}");
     // Who attacked may go on as they should.
     assert!(bad.is_connected());
     stage.media.leave(bad_member).await;
+}
+
+/// Far more valid sound and pictures than anybody may publish, to somebody who hears and sees them, while `all` go on.
+async fn flood(stage: &mut Stage, all: &[(MemberId, Rc<Peer>)]) {
+    let refused = |stage: &Stage, reason| stage.metrics.rtc_refused.with_label_values(&[reason]).get();
+    let out = |stage: &Stage| stage.metrics.rtc_packets.with_label_values(&["out"]).get();
+    assert_eq!(
+        (refused(stage, "sound"), refused(stage, "bitrate")),
+        (0, 0),
+        "who means no harm is not refused"
+    );
+    let ((bad_member, bad), victim) = (stage.joins(3, SHOWS).await, stage.joins(3, LOOKS).await);
+    for (track, mid, source) in [(3, "0", Source::Microphone), (4, "1", Source::Camera)] {
+        stage.media.publish(bad_member, track, mid.to_owned(), source, false).await.unwrap();
+    }
+    let (before, began) = (out(stage), Instant::now());
+    let (mut sequence, mut sent) = (0_u16, 0_u64);
+    // Until a few thousand of each were too many.
+    while refused(stage, "sound") < 2_000 || refused(stage, "bitrate") < 2_000 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is refused");
+        for _ in 0..50 {
+            sequence = sequence.wrapping_add(1);
+            bad.throw(&bad.seal(&voice(5_000, sequence)).unwrap());
+            bad.throw(&bad.seal(&picture(5_001, sequence)).unwrap());
+            sent += 2;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        stage.tell(all);
+    }
+    // All others see 30 pictures a second of 100 to 600 kb/s, at most a hundred packets; the victim what the bounds let through.
+    let (passed, seconds) = (out(stage) - before, began.elapsed().as_secs() + 1);
+    let most = (500 + 5_000) * (seconds + 1) + 1_000 * seconds;
+    assert!(passed < most, "{passed} of {sent} packets in {seconds} s");
+    assert!(bad.is_connected(), "what is too much ends nothing");
+    stage.media.leave(victim.0).await;
+    stage.media.leave(bad_member).await;
+}
+
+/// A packet of a camera, a keyframe each, as it is before it is sealed.
+fn picture(ssrc: u32, sequence: u16) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let extensions: &[(u8, &[u8])] = &[(MID_ID, b"1"), (RID_ID, RIDS[0].as_bytes())];
+    let timestamp = u32::from(sequence) * 90;
+    Header { marker: true, payload_type: VP8, sequence, timestamp, ssrc, extensions }.write(&mut packet);
+    packet.extend_from_slice(&[0x10, 0, 7]);
+    packet
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ metrics! {
     rtc_connected: IntCounter = "nova_rtc_connected_total" [] "Participants whose media could flow.";
     rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent.";
     rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
+    rtc_refused: IntCounterVec = "nova_rtc_refused_packets_total" ["reason"] "Packets of participants who sent more than they may: bitrate, sound.";
     rtc_bytes: IntCounterVec = "nova_rtc_bytes_total" ["direction"] "Bytes of RTP payload, in and out.";
     rtc_nacks: IntCounter = "nova_rtc_nacks_total" [] "Packets publishers were asked for again.";
     rtc_keyframes: IntCounter = "nova_rtc_keyframe_requests_total" [] "Keyframes publishers were asked for.";

@@ -10,9 +10,9 @@
 use std::time::Instant;
 
 use super::Ending;
-use super::bucket::Bucket;
 use super::chunk::{self, kind, parameter};
 use crate::bits::ByteReader;
+use crate::bucket::Bucket;
 
 /// Bytes of a packet; clients keep to about 1,200, because no path carries more than 1,500 in one piece.
 pub(super) const PACKET_BYTES_MAX: usize = 2_048;

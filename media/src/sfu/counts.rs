@@ -25,6 +25,10 @@ pub struct Counts {
     pub probes: u64,
     /// Datagrams from addresses nobody vouched for.
     pub unknown: u64,
+    /// Packets of participants who publish more than they may, all together.
+    pub refused_bitrate: u64,
+    /// Packets and pieces of sound of participants who publish more sound than they may.
+    pub refused_sound: u64,
     /// Messages that came on data channels.
     pub messages_in: u64,
     /// Messages that were given to data channels.

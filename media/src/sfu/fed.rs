@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::allowance::Allowance;
 use super::feedback::ntp_of;
 use super::forward::Arrived;
 use super::member::{StreamOf, Track, source_id};
@@ -89,7 +90,7 @@ impl Sfu {
         // Nobody is ever told its password, so nothing that comes is its.
         let peer = Peer::new(self.identity.clone(), nobodys.clone(), [0; 32], now);
         let nothing = Offer { sections: Vec::new(), fingerprint: [0; 32], ice: nobodys };
-        let mut member = Member::new(id, room, peer, &nothing, now);
+        let mut member = Member::new(id, room, peer, &nothing, Allowance::none(now), now);
         let track = |(key, source, codec): &(TrackKey, Source, Codec)| {
             let mut track = Track::new(*key, "", *source, false, *codec, &[]);
             for layer in &mut track.layers {

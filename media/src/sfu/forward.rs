@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::allowance::Over;
 use super::member::{Slot, StreamOf, source_id};
 use super::{Member, Out, Sfu, Taken};
 use crate::rtp::packet::{Header, Packet};
@@ -37,29 +38,55 @@ impl Sfu {
         let Ok(mut packet) = Packet::read(bytes) else { return };
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.payload.len() as u64;
-        let Some(member) = self.members.get(from as usize) else { return };
+        let Some(member) = self.members.get_mut(from as usize) else { return };
+        let stream = member.stream_of(&packet);
+        let is_sound = stream.is_some_and(|stream| member.is_sound(stream));
+        if let Err(over) = member.allowance.spend(bytes.len(), is_sound, now) {
+            return self.refuse(over);
+        }
+        member.note_arrival(&packet, now);
+        let Some(stream) = stream else { return };
         if member.is_red(packet.payload_type) {
             let Some(red) = Red::read(packet.payload) else { return };
-            self.recover(from, &packet, &red, now, out);
+            self.recover(from, stream, &packet, &red, now, out);
             packet.payload = red.newest;
         }
         let Some(member) = self.members.get_mut(from as usize) else { return };
-        if let Some(arrived) = member.arrive(&packet, bytes, now) {
+        if let Some(arrived) = member.arrive(stream, &packet, bytes, now) {
             self.pass_arrived(from, arrived, now, out);
         }
     }
 
+    fn refuse(&mut self, over: Over) {
+        match over {
+            Over::Bitrate => self.counts.refused_bitrate += 1,
+            Over::Sound => self.counts.refused_sound += 1,
+        }
+    }
+
     /// What of sound was lost and comes once more with what followed it goes on as if it had come.
-    fn recover(&mut self, from: u32, packet: &Packet<'_>, red: &Red<'_>, now: Instant, out: &mut Out) {
+    fn recover(
+        &mut self,
+        from: u32,
+        stream: StreamOf,
+        packet: &Packet<'_>,
+        red: &Red<'_>,
+        now: Instant,
+        out: &mut Out,
+    ) {
         let count = red.before.len();
         for (at, (kind, offset, piece)) in red.before.iter().enumerate() {
             let Some(member) = self.members.get_mut(from as usize) else { return };
-            if *kind != red.payload_type || piece.is_empty() {
+            let sequence = packet.sequence.wrapping_sub((count - at) as u16);
+            if *kind != red.payload_type || piece.is_empty() || !member.lacks(stream, sequence) {
                 continue;
             }
-            let sequence = packet.sequence.wrapping_sub((count - at) as u16);
+            // One packet with nine pieces is ten for everybody else.
+            if let Err(over) = member.allowance.spend(piece.len(), true, now) {
+                return self.refuse(over);
+            }
             let timestamp = packet.timestamp.wrapping_sub(u32::from(*offset));
-            if let Some(arrived) = member.arrive_late(packet, sequence, timestamp, piece, now) {
+            if let Some(arrived) = member.arrive_late(stream, sequence, timestamp, piece, now) {
                 self.pass_arrived(from, arrived, now, out);
             }
         }
@@ -276,24 +303,31 @@ impl Member {
         formats.any(|format| format.red == Some(payload_type))
     }
 
-    /// A piece of sound that came within a later packet. `None` when it was there, or is not to be forwarded.
+    /// Whether what comes is sound, whatever its number says.
+    fn is_sound(&self, stream: StreamOf) -> bool {
+        self.track_of(stream.track).is_some_and(|track| track.codec.is_audio())
+    }
+
+    /// Whether a piece of sound has not come yet.
+    fn lacks(&self, stream: StreamOf, sequence: u16) -> bool {
+        let layer = self.track_of(stream.track).and_then(|track| track.layers.get(stream.layer));
+        // What was said before the first packet that came is nobody's loss.
+        let heard = layer.filter(|layer| layer.reception.is_some() && !stream.repairs);
+        heard.is_some_and(|layer| layer.ring.get(sequence).is_none())
+    }
+
+    /// A piece of sound that [lacked](Self::lacks) came within a later packet. `None` when it is not to be forwarded.
     fn arrive_late(
         &mut self,
-        packet: &Packet<'_>,
+        stream: StreamOf,
         sequence: u16,
         timestamp: u32,
         piece: &[u8],
         now: Instant,
     ) -> Option<Arrived> {
-        let stream = self.stream_of(packet).filter(|stream| !stream.repairs)?;
         let track = self.track(stream.track)?;
         let codec = track.codec;
         let layer = track.layers.get_mut(stream.layer)?;
-        // What was said before the first packet that came is nobody's loss.
-        layer.reception.as_ref()?;
-        if layer.ring.get(sequence).is_some() {
-            return None;
-        }
         let payload = Bytes::copy_from_slice(piece);
         let kept = Kept { sequence, timestamp, marker: false, keyframe: true, at: now, payload };
         if !layer.ring.put(kept.clone()) || track.muted {
@@ -302,10 +336,14 @@ impl Member {
         Some(Arrived { codec, stream, kept, subscribers: std::mem::take(&mut track.subscribers) })
     }
 
-    /// Finds out where a packet belongs and keeps it. `None` when it is not to be forwarded.
-    fn arrive(&mut self, packet: &Packet<'_>, bytes: &BytesMut, now: Instant) -> Option<Arrived> {
-        self.note_arrival(packet, now);
-        let stream = self.stream_of(packet)?;
+    /// Keeps a packet of a stream. `None` when it is not to be forwarded.
+    fn arrive(
+        &mut self,
+        stream: StreamOf,
+        packet: &Packet<'_>,
+        bytes: &BytesMut,
+        now: Instant,
+    ) -> Option<Arrived> {
         let mid = self.track(stream.track)?.mid.clone();
         let audio_level = self.section(&mid).and_then(|section| section.extension(Extension::AudioLevel));
         let level = audio_level.and_then(|id| packet.extension(id)?.first().copied());

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::allowance::Allowance;
 use super::{Member, MemberId, RoomKey, SPEAKERS_MAX, Sfu, SfuError};
 use crate::peer::Peer;
 use crate::rtp::payload::Codec;
@@ -23,7 +24,7 @@ impl Sfu {
         let picture = Section::within(PICTURE_SLOT.to_string(), Kind::Video, &[Codec::H264, Codec::Vp8]);
         let sections = voices.chain([picture]).collect();
         let wishes = Offer { sections, fingerprint: [0; 32], ice: nobodys };
-        let mut member = Member::new(id, room, peer, &wishes, now);
+        let mut member = Member::new(id, room, peer, &wishes, Allowance::none(now), now);
         member.listens = true;
         self.open_slots(&mut member, &wishes);
         self.members.insert(member);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::binding::{SILENCE, Want};
 use super::fed::{CatchUp, Fed, Squeeze};
 use super::topics::Talk;
@@ -42,6 +43,8 @@ pub(super) struct Member {
     pub(super) arrivals_told: Option<Instant>,
     pub(super) reported: Option<Instant>,
     pub(super) estimator: Estimator,
+    /// What it may still publish.
+    pub(super) allowance: Allowance,
     pub(super) answers: u64,
     pub(super) failed: bool,
     /// What has to be added to the publisher's NTP time to be ours, in its units.
@@ -150,7 +153,14 @@ pub(super) fn source_id(track: TrackKey, layer: usize) -> SourceId {
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, room: RoomKey, peer: Peer, offer: &Offer, now: Instant) -> Member {
+    pub(super) fn new(
+        id: MemberId,
+        room: RoomKey,
+        peer: Peer,
+        offer: &Offer,
+        allowance: Allowance,
+        now: Instant,
+    ) -> Member {
         Member {
             id,
             room,
@@ -165,6 +175,7 @@ impl Member {
             arrivals_told: None,
             reported: None,
             estimator: Estimator::new(now),
+            allowance,
             answers: 0,
             failed: false,
             ntp_shift: None,

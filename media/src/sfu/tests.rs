@@ -5,6 +5,7 @@ use bytes::BytesMut;
 mod demux;
 mod faces;
 mod feed;
+mod limits;
 mod listener;
 mod moves;
 mod network;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// Fills up by so much a second, and holds no more than so much.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     per_s: f64,
     burst: f64,
     have: f64,
@@ -13,13 +13,13 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// One that is full.
-    pub(super) fn new(per_s: u32, burst: u32, now: Instant) -> Bucket {
+    pub(crate) fn new(per_s: u32, burst: u32, now: Instant) -> Bucket {
         let burst = f64::from(burst);
         Bucket { per_s: per_s.into(), burst, have: burst, at: now }
     }
 
     /// Whether so much is there.
-    pub(super) fn has(&mut self, amount: u32, now: Instant) -> bool {
+    pub(crate) fn has(&mut self, amount: u32, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.have = (self.have + passed * self.per_s).min(self.burst);
@@ -27,7 +27,7 @@ impl Bucket {
     }
 
     /// Takes so much, which [is there](Self::has).
-    pub(super) fn take(&mut self, amount: u32) {
+    pub(crate) fn take(&mut self, amount: u32) {
         self.have -= f64::from(amount);
     }
 }
