@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::id::{CallId, ConversationId, DeviceId, RoomId, SessionId, UserId};
 
 pub use lobby::WAITING_MAX;
+pub use nova_media::sfu::Source;
 
 /// How long a participant whose device is gone may come back.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -31,19 +32,6 @@ pub const DEVICES_MAX: usize = 4;
 pub type ParticipantId = u32;
 /// One track, by number, unique on its node.
 pub type TrackId = u64;
-
-/// What a track shows or tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Source {
-    /// A voice.
-    Microphone,
-    /// A face.
-    Camera,
-    /// A screen that is shared.
-    Screen,
-    /// The sound of what is shared.
-    ScreenAudio,
-}
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use nova_actors::id::RoomId;
 use nova_actors::room::{self, Participant, Role, Room, Source, Track};
 pub(crate) use nova_media::sdp::OFFER_BYTES_MAX;
 use nova_media::sdp::Offer;
-use nova_media::sfu::{self, MemberId, SfuError, Want};
+use nova_media::sfu::{MemberId, SfuError, Want};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -97,9 +97,7 @@ impl Calls {
             let track = self.0.next_track.fetch_add(1, Ordering::Relaxed);
             let source = source.into();
             self.with_room(seat, |room| room.publish(seat.1, track, source, muted))?;
-            if let Err(error) =
-                self.0.media.publish(member, track, mid.clone(), to_media(source), muted).await
-            {
+            if let Err(error) = self.0.media.publish(member, track, mid.clone(), source, muted).await {
                 let _ = self.with_room(seat, |room| room.unpublish(seat.1, track));
                 return Err(of_media(error));
             }
@@ -275,15 +273,6 @@ pub(super) fn role_name(role: Role) -> &'static str {
         Role::Listener => "listener",
         Role::Speaker => "speaker",
         Role::Host => "host",
-    }
-}
-
-fn to_media(source: Source) -> sfu::Source {
-    match source {
-        Source::Microphone => sfu::Source::Microphone,
-        Source::Camera => sfu::Source::Camera,
-        Source::Screen => sfu::Source::Screen,
-        Source::ScreenAudio => sfu::Source::ScreenAudio,
     }
 }
 
