@@ -13,6 +13,7 @@ pub mod comments;
 pub mod conversations;
 pub mod credentials;
 pub mod cursors;
+pub mod dead_letters;
 pub mod entries;
 mod error;
 pub mod events;

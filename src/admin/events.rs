@@ -235,7 +235,7 @@ impl EventsCommand {
                 if letters.is_empty() {
                     return Ok(vec!["there are no dead letters".to_owned()]);
                 }
-                let line = |letter: &crate::store::events::DeadLetter| {
+                let line = |letter: &crate::store::dead_letters::DeadLetter| {
                     let event = &letter.event;
                     format!(
                         "{} {} {}/{} at {}: {} {}: {}",

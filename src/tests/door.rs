@@ -1,12 +1,11 @@
 //! The WebSocket door from outside: independent clients, raw sockets, attacks.
 
 mod crier;
+mod handshakes;
 mod hostile;
 mod timers;
 mod wires;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::app::{config, eventually};
 use crier::{Crier, Server, token};
+use handshakes::handshake;
 
 fn start(follows: bool, change: impl FnOnce(&mut nova::config::Config)) -> Server {
     let mut config = config(Path::new("/nowhere"));
@@ -363,138 +363,4 @@ async fn a_node_that_leaves_says_when_to_come_back() {
     assert_eq!(server.door.sockets(), 0);
     let (status, body) = handshake(&server, &[]);
     assert_eq!(status, 503, "{body}");
-}
-
-/// Sends a handshake with headers changed (an empty value leaves one out); gives the status and the whole answer.
-fn handshake(server: &Server, changes: &[(&str, &str)]) -> (u16, String) {
-    let mut headers = vec![
-        ("host", "example.org"),
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-protocol", "chat, nova.v1"),
-    ];
-    let (mut method, mut path) = ("GET", "/v1/ws");
-    for (name, value) in changes {
-        match *name {
-            "method" => method = value,
-            "path" => path = value,
-            name => {
-                headers.retain(|(known, _)| *known != name);
-                headers.push((name, value));
-            }
-        }
-    }
-    headers.retain(|(_, value)| !value.is_empty());
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let mut stream = TcpStream::connect(server.addr).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-    stream.write_all(format!("{method} {path} HTTP/1.1\r\n{headers}\r\n").as_bytes()).expect("sent");
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4_096];
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") || !answer.starts_with(b"HTTP/1.1 101") {
-        match stream.read(&mut chunk).expect("an answer") {
-            0 => break,
-            len => answer.extend_from_slice(&chunk[..len]),
-        }
-    }
-    let answer = String::from_utf8(answer).expect("text");
-    let status = answer.split(' ').nth(1).expect("a status").parse().expect("a number");
-    (status, answer)
-}
-
-#[test]
-fn handshakes_are_checked_by_the_letter() {
-    let server = start(false, |config| config.http.cors_origins = vec!["https://app.example".to_owned()]);
-    let (status, answer) = handshake(&server, &[]);
-    assert_eq!(status, 101, "{answer}");
-    // The example of RFC 6455 section 1.3.
-    assert!(answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
-    assert!(!answer.contains("extensions"), "compression is off unless configured: {answer}");
-    for (changes, expected) in [
-        (&[("origin", "https://app.example")][..], 101),
-        (&[("origin", "http://example.org")], 101),
-        (&[("origin", "https://evil.example")], 403),
-        (&[("origin", "null")], 403),
-        (&[("sec-websocket-version", "8")], 426),
-        (&[("sec-websocket-version", "")], 426),
-        (&[("sec-websocket-key", "")], 400),
-        (&[("sec-websocket-key", "short")], 400),
-        (&[("sec-websocket-protocol", "chat")], 400),
-        (&[("sec-websocket-protocol", "")], 400),
-        (&[("connection", "keep-alive")], 400),
-        (&[("path", "/elsewhere")], 404),
-        (&[("method", "POST")], 405),
-    ] {
-        let (status, answer) = handshake(&server, changes);
-        assert_eq!(status, expected, "{changes:?}: {answer}");
-        if status != 101 {
-            assert!(answer.contains("content-type: application/problem+json"), "{answer}");
-        }
-        assert_eq!(answer.contains("sec-websocket-version: 13"), status == 426, "{answer}");
-    }
-}
-
-#[test]
-fn too_many_connects_are_told_when_to_come_back() {
-    let server = start(false, |config| config.chat.ws_ip_connects_per_s = 5);
-    let statuses: Vec<_> = (0..12).map(|_| handshake(&server, &[])).collect();
-    let refused: Vec<_> = statuses.iter().filter(|(status, _)| *status == 503).collect();
-    assert!(!refused.is_empty() && statuses[..10].iter().all(|(status, _)| *status == 101), "{statuses:?}");
-    assert!(refused.iter().all(|(_, answer)| answer.contains("retry-after: 1\r\n")), "{refused:?}");
-}
-
-/// Bytes behind a handshake, raw; gives the status of the close frame the server answers with, and whether a goodbye came before.
-fn break_rules(server: &Server, bytes: &[u8]) -> (u16, bool) {
-    let mut stream = TcpStream::connect(server.addr).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-    let head = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: nova.v1\r\n\r\n";
-    // In one piece: what comes behind the handshake is not lost.
-    stream.write_all(&[head.as_bytes(), bytes].concat()).expect("sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("the server ends it");
-    let goodbye = answer.windows(9).any(|part| part == b"\"goodbye\"");
-    let start = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
-    let mut frames = &answer[start..];
-    while let [first, len, rest @ ..] = frames {
-        let (len, rest) = match len {
-            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
-            len => (usize::from(*len), rest),
-        };
-        if *first == 0x88 {
-            return (if len == 0 { 1005 } else { u16::from_be_bytes([rest[0], rest[1]]) }, goodbye);
-        }
-        frames = &rest[len..];
-    }
-    panic!("no close frame in {answer:?}");
-}
-
-#[test]
-fn broken_frames_end_one_connection_and_no_other() {
-    let server = start(false, |_| {});
-    let mask = [0, 0, 0, 0];
-    let with = |head: &[u8], payload: &[u8]| [head, &mask, payload].concat();
-    for (name, bytes, status) in [
-        ("autobahn 3.1: a reserved bit", with(&[0xC1, 0x81], b"x"), 1002),
-        ("autobahn 4.1.1: a reserved opcode", with(&[0x83, 0x80], b""), 1002),
-        ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
-        ("autobahn 2.5: a long ping", with(&[0x89, 0xFE, 0, 126], &[0; 126]), 1002),
-        ("autobahn 5.9: a continuation of nothing", with(&[0x80, 0x80], b""), 1002),
-        ("autobahn 6.3.1: no UTF-8", with(&[0x81, 0x83], b"\xED\xA0\x80"), 1007),
-        ("autobahn 7.9.3: a code that may not be sent", with(&[0x88, 0x82], &1005_u16.to_be_bytes()), 1002),
-        ("more than is announced", with(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1], b""), 1009),
-        ("binary", with(&[0x82, 0x81], b"x"), 1003),
-    ] {
-        let said = break_rules(&server, &[bytes, with(&[0x88, 0x80], b"")].concat());
-        assert_eq!(said, (status, true), "{name}");
-    }
-    assert_eq!(
-        break_rules(&server, &with(&[0x88, 0x82], &1000_u16.to_be_bytes())),
-        (1000, false),
-        "autobahn 7.1.2"
-    );
-    assert_eq!(break_rules(&server, &with(&[0x88, 0x80], b"")), (1005, false), "autobahn 7.3.1");
-    assert_eq!(server.metrics.ws_goodbyes.with_label_values(&["4504"]).get(), 9);
 }

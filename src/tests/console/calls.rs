@@ -1,5 +1,6 @@
 //! A call in the console: people in real browsers see and hear each other through the engine.
 
+mod people;
 mod seen;
 mod turn;
 
@@ -9,15 +10,14 @@ use serde_json::{Value, json};
 
 use super::Visit;
 use crate::app::TestApp;
-use crate::browser::{Browser, KEEPS_CONNECTIONS};
-use crate::firefox::Firefox;
+use crate::browser::Browser;
 use crate::services::{self, eventually};
 
+use people::PASSWORD;
+pub(super) use people::{comes, comes_in_firefox, hosts};
 pub(super) use seen::sees_and_hears;
 pub(super) use turn::with_turn;
 
-/// What people type.
-const PASSWORD: &str = "harbour lantern quartz";
 /// How long browsers and an engine on the same busy cores may take for one step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,45 +81,6 @@ async fn two_people_see_and_hear_each_other() {
 
     let packets = visit.app.metric("nova_rtc_packets_total{direction=\"out\"}").await;
     assert!(packets.is_some_and(|packets| packets > 100.0), "{packets:?}");
-}
-
-/// Makes an account and logs it in, in a browser of its own with a camera and a microphone.
-pub(super) async fn comes(app: &TestApp, name: &str) -> (Browser, Value) {
-    let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
-    let made = app.http.post(app.at("/v1/accounts")).json(&account).send().await.unwrap();
-    assert!(made.status().is_success());
-    let account: Value = made.json().await.unwrap();
-    let browser = Browser::start_with_devices().await;
-    browser.open(&app.at("/console/login")).await;
-    browser.fill("login", name).await;
-    browser.fill("password", PASSWORD).await;
-    browser.press("Log in").await;
-    browser.sees("h1", &format!("Hello, {name}")).await;
-    (browser, account)
-}
-
-/// The same in a Firefox.
-pub(super) async fn comes_in_firefox(app: &TestApp, name: &str) -> Firefox {
-    let account = json!({ "username": name, "email": format!("{name}@example.org"), "password": PASSWORD });
-    let made = app.http.post(app.at("/v1/accounts")).json(&account).send().await.unwrap();
-    assert!(made.status().is_success());
-    let browser = Firefox::start().await;
-    browser.open(&app.at("/console/login")).await;
-    browser.fill("login", name).await;
-    browser.fill("password", PASSWORD).await;
-    browser.press("Log in").await;
-    browser.sees("h1", &format!("Hello, {name}")).await;
-    browser
-}
-
-impl Firefox {
-    /// Goes into the call at this address, and keeps its connections for whoever wants to look into them.
-    pub(super) async fn enters(&self, address: &str) {
-        self.open(address).await;
-        self.run(KEEPS_CONNECTIONS).await;
-        self.press("Join now").await;
-        self.sees(".group-call[data-state=in]", "Leave").await;
-    }
 }
 
 /// The conversation of these people; its id.
@@ -336,19 +297,6 @@ async fn what_is_written_and_waved_in_a_call_reaches_everybody_in_it() {
         (come == Some(6.0) && gone == Some(6.0)).then_some(())
     })
     .await;
-}
-
-/// Ann begins a call in a browser of hers; where it is.
-pub(super) async fn hosts(app: TestApp) -> (Visit, String) {
-    let visit = Visit { browser: Browser::start_with_devices().await, app };
-    let ann = &visit.browser;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
-    (visit, room)
 }
 
 #[actix_rt::test]

@@ -226,3 +226,57 @@ async fn through_tls_everything_is_as_without() {
     let _: std::io::Result<usize> = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP/1.1 101"), "{answer:?}");
 }
+
+/// Bytes behind a handshake, raw; gives the status of the close frame the server answers with, and whether a goodbye came before.
+fn break_rules(server: &Server, bytes: &[u8]) -> (u16, bool) {
+    let mut stream = TcpStream::connect(server.addr).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let head = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: nova.v1\r\n\r\n";
+    // In one piece: what comes behind the handshake is not lost.
+    stream.write_all(&[head.as_bytes(), bytes].concat()).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the server ends it");
+    let goodbye = answer.windows(9).any(|part| part == b"\"goodbye\"");
+    let start = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+    let mut frames = &answer[start..];
+    while let [first, len, rest @ ..] = frames {
+        let (len, rest) = match len {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            len => (usize::from(*len), rest),
+        };
+        if *first == 0x88 {
+            return (if len == 0 { 1005 } else { u16::from_be_bytes([rest[0], rest[1]]) }, goodbye);
+        }
+        frames = &rest[len..];
+    }
+    panic!("no close frame in {answer:?}");
+}
+
+#[test]
+fn broken_frames_end_one_connection_and_no_other() {
+    let server = start(false, |_| {});
+    let mask = [0, 0, 0, 0];
+    let with = |head: &[u8], payload: &[u8]| [head, &mask, payload].concat();
+    for (name, bytes, status) in [
+        ("autobahn 3.1: a reserved bit", with(&[0xC1, 0x81], b"x"), 1002),
+        ("autobahn 4.1.1: a reserved opcode", with(&[0x83, 0x80], b""), 1002),
+        ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
+        ("autobahn 2.5: a long ping", with(&[0x89, 0xFE, 0, 126], &[0; 126]), 1002),
+        ("autobahn 5.9: a continuation of nothing", with(&[0x80, 0x80], b""), 1002),
+        ("autobahn 6.3.1: no UTF-8", with(&[0x81, 0x83], b"\xED\xA0\x80"), 1007),
+        ("autobahn 7.9.3: a code that may not be sent", with(&[0x88, 0x82], &1005_u16.to_be_bytes()), 1002),
+        ("more than is announced", with(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1], b""), 1009),
+        ("binary", with(&[0x82, 0x81], b"x"), 1003),
+    ] {
+        let said = break_rules(&server, &[bytes, with(&[0x88, 0x80], b"")].concat());
+        assert_eq!(said, (status, true), "{name}");
+    }
+    assert_eq!(
+        break_rules(&server, &with(&[0x88, 0x82], &1000_u16.to_be_bytes())),
+        (1000, false),
+        "autobahn 7.1.2"
+    );
+    assert_eq!(break_rules(&server, &with(&[0x88, 0x80], b"")), (1005, false), "autobahn 7.3.1");
+    assert_eq!(server.metrics.ws_goodbyes.with_label_values(&["4504"]).get(), 9);
+}
