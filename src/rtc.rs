@@ -106,7 +106,7 @@ impl Media {
         metrics: &Metrics,
     ) -> Result<(Media, mpsc::Receiver<Event>), RtcError> {
         let steering = match sockets.as_slice() {
-            [first, _, ..] => Steering::start(first, metrics.rtc_steered_addresses.clone())?,
+            [first, _, ..] => Steering::start(first, metrics)?,
             _ => Steering::none(),
         };
         Media::start_steered(config, sockets, tcp, metrics, &steering)

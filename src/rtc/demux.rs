@@ -263,10 +263,15 @@ impl Demux {
         Some(claimed.by)
     }
 
-    /// A binding request of this shard's own was answered: whoever claimed its address before has lost it.
+    /// A binding request of this shard's own was answered: whoever claimed its address before has lost it, and hears of that. What they wished
+    /// for before may be carried out after this, and then what comes from there comes to them.
     pub(super) fn note_answered(&mut self, datagram: &[u8], from: SocketAddr, sfu: &Sfu) {
-        if !self.claimed.is_empty() && stun::is_stun(datagram) && sfu.knows(from) {
-            self.claimed.remove(&from);
+        if !self.claimed.is_empty()
+            && stun::is_stun(datagram)
+            && sfu.knows(from)
+            && let Some(claimed) = self.claimed.remove(&from)
+        {
+            self.claim(from, claimed.by);
         }
     }
 
@@ -335,9 +340,13 @@ impl Demux {
         }
     }
 
-    /// Forgets claimed addresses that were silent since this was asked last; to be asked every [`SILENT_FOR`].
+    /// Forgets claimed addresses that were silent since this was asked last, and says again which are this shard's; to be asked every
+    /// [`SILENT_FOR`].
     pub(super) fn sweep(&mut self) {
         self.claimed.retain(|_, claimed| std::mem::take(&mut claimed.was_heard));
+        for address in self.detours.keys() {
+            self.steering.wish(Wish::Mine(*address, self.shard));
+        }
     }
 }
 
@@ -427,6 +436,24 @@ mod tests {
             two.one.send(Instant::now());
             assert_eq!(two.one.counts().lost, 8, "there is room again");
         }
+    }
+
+    #[test]
+    fn what_is_wished_for_is_said_again_until_it_is_not_any_more() {
+        let (steering, mut wishes) = Steering::heard();
+        let (mut both, _) = Demux::for_each(2, &steering);
+        let (mut one, _) = both.remove(0);
+        one.claim(address(1), 1);
+        one.claim(address(2), 1);
+        one.sweep();
+        one.forget(address(1));
+        one.sweep();
+        let all: Vec<Wish> = std::iter::from_fn(|| wishes.try_recv().ok()).collect();
+        let mine = |last| Wish::Mine(address(last), 0);
+        assert!(
+            all[..2] == [mine(1), mine(2)] && all[2..4].contains(&mine(1)) && all[2..4].contains(&mine(2))
+        );
+        assert_eq!(all[4..], [Wish::NotMine(address(1), 0), mine(2)]);
     }
 
     #[test]

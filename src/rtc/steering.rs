@@ -3,7 +3,8 @@
 //! The kernel asks a small [`program`] which of the sockets of one port a datagram is for (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)): classic
 //! BPF, which anybody may attach to sockets of their own. A shard whose participant's datagrams come to another's socket says so, and the
 //! program is made anew; of any other address it says nothing, and the kernel goes by its hash as before. What is not steered yet, or not any
-//! more, or wrongly, is handed over as if there were no program ([`demux`](super::demux)): nothing that is right depends on it.
+//! more, or wrongly, is handed over as if there were no program ([`demux`](super::demux)): nothing that is right depends on it. Wishes may be
+//! lost, so a shard says again from time to time what is its own, and what was not said again is forgotten.
 //!
 //! A thread of its own makes the program, because having the kernel check and translate a thousand instructions is not for a thread that
 //! has packets to forward.
@@ -17,13 +18,18 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::demux::SILENT_FOR;
+use crate::telemetry::Metrics;
 
 /// Addresses that are steered at a time; those of more are handed over. Their program has 4,030 instructions at most, of 4,096 that a kernel
 /// takes. It has to fit into `net.core.optmem_max` besides, as the kernel translates it: before Linux 6.7 that has room for 700 to 1,000.
 const ADDRESSES_MAX: usize = 1_800;
-/// Wishes that wait. When full they are lost: the address is handed over, or steered for nothing.
+/// Wishes that wait. When full they are lost: the address is handed over, or steered for nothing, until it is said again what is whose.
 const WISHES_MAX: usize = 4_096;
+/// What was not said again for so long is nobody's: twice may be lost. Shards say it every [`SILENT_FOR`].
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(SILENT_FOR.as_secs() * 5 / 2);
 /// From one program to the next at least: everybody of a large room comes at once.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,15 +52,24 @@ impl Steering {
         Steering(None)
     }
 
-    /// Steers what comes to the port of this socket, which is [one of several](super::sockets::open), in whose order shards are numbered. How
-    /// many addresses are steered is told to `steered`.
-    pub(super) fn start(socket: &UdpSocket, steered: IntGauge) -> io::Result<Steering> {
+    /// Steers what comes to the port of this socket, which is [one of several](super::sockets::open), in whose order shards are numbered.
+    /// Whether that goes, and how many addresses are steered, is told to the metrics.
+    pub(super) fn start(socket: &UdpSocket, metrics: &Metrics) -> io::Result<Steering> {
         let socket = socket.try_clone()?;
         let (wishes, heard) = mpsc::channel(WISHES_MAX);
+        let told =
+            Told { steers: metrics.rtc_steering.clone(), steered: metrics.rtc_steered_addresses.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("nova-steering".to_owned());
-        thread.spawn(move || runtime.block_on(steer(socket, heard, steered)))?;
+        thread.spawn(move || runtime.block_on(steer(socket, heard, told)))?;
         Ok(Steering(Some(wishes)))
+    }
+
+    /// Steers nothing; what it is told is heard.
+    #[cfg(test)]
+    pub(super) fn heard() -> (Steering, mpsc::Receiver<Wish>) {
+        let (wishes, heard) = mpsc::channel(WISHES_MAX);
+        (Steering(Some(wishes)), heard)
     }
 
     /// Says what is to be, and soon is.
@@ -66,8 +81,22 @@ impl Steering {
     }
 }
 
+/// What the metrics are told.
+struct Told {
+    /// 1 as long as the kernel does it.
+    steers: IntGauge,
+    steered: IntGauge,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.steers.set(0);
+        self.steered.set(0);
+    }
+}
+
 /// Until nobody is left who could wish for anything, or the kernel refuses.
-async fn steer(socket: UdpSocket, mut wishes: mpsc::Receiver<Wish>, steered: IntGauge) {
+async fn steer(socket: UdpSocket, mut wishes: mpsc::Receiver<Wish>, told: Told) {
     let mut table = Table::default();
     // Said when the node starts, and not only when somebody calls.
     let mut is_changed = true;
@@ -76,25 +105,30 @@ async fn steer(socket: UdpSocket, mut wishes: mpsc::Receiver<Wish>, steered: Int
             if let Err(error) = table.attach(&socket) {
                 // A sandbox may know no such option. The program before stays, and what it says is still right where it matters.
                 tracing::warn!(%error, "what comes to the socket of the wrong media shard is handed over: the kernel does not steer it");
-                break;
+                return;
             }
-            steered.set(i64::try_from(table.places.len()).unwrap_or(i64::MAX));
+            told.steers.set(1);
+            told.steered.set(i64::try_from(table.places.len()).unwrap_or(i64::MAX));
         }
         let next = Instant::now() + if is_changed { PAUSE } else { Duration::ZERO };
-        let Some(wish) = wishes.recv().await else { break };
+        let wish = match timeout(SILENT_FOR, wishes.recv()).await {
+            Ok(Some(wish)) => Some(wish),
+            Ok(None) => return,
+            Err(_silence) => None,
+        };
         sleep_until(next).await;
-        is_changed = table.hear(wish);
-        while let Ok(wish) = wishes.try_recv() {
-            is_changed |= table.hear(wish);
+        let now = Instant::now();
+        is_changed = table.forget(now);
+        for wish in wish.into_iter().chain(std::iter::from_fn(|| wishes.try_recv().ok())) {
+            is_changed |= table.hear(wish, now);
         }
     }
-    steered.set(0);
 }
 
-/// Whose the addresses are, by the [numbers](program::number) the program knows them by.
+/// Whose the addresses are, by the [numbers](program::number) the program knows them by, and when that was said last.
 #[derive(Debug)]
 struct Table {
-    places: BTreeMap<u32, u8>,
+    places: BTreeMap<u32, (u8, Instant)>,
     /// How many the kernel has room for.
     max: usize,
 }
@@ -107,26 +141,35 @@ impl Default for Table {
 
 impl Table {
     /// Whether something is not as before.
-    fn hear(&mut self, wish: Wish) -> bool {
+    fn hear(&mut self, wish: Wish, now: Instant) -> bool {
         match wish {
             Wish::Mine(address, shard) => {
                 let number = program::number(address);
                 let has_room = self.places.len() < self.max || self.places.contains_key(&number);
-                has_room && self.places.insert(number, shard) != Some(shard)
+                let before = if has_room { self.places.insert(number, (shard, now)) } else { None };
+                has_room && before.is_none_or(|(before, _)| before != shard)
             }
             Wish::NotMine(address, shard) => {
                 let number = program::number(address);
                 // It may be another shard's by now.
-                let is_theirs = self.places.get(&number) == Some(&shard);
+                let is_theirs = self.places.get(&number).is_some_and(|(known, _)| *known == shard);
                 is_theirs && self.places.remove(&number).is_some()
             }
         }
     }
 
+    /// Forgets what was not said again. Whether something was.
+    fn forget(&mut self, now: Instant) -> bool {
+        let before = self.places.len();
+        self.places.retain(|_, (_, said)| now.duration_since(*said) < FORGOTTEN_AFTER);
+        self.places.len() < before
+    }
+
     /// Has the kernel steer by this: by as much of it as the kernel has room for.
     fn attach(&mut self, socket: &UdpSocket) -> io::Result<()> {
         loop {
-            match program::attach(socket, &self.places) {
+            let places = self.places.iter().map(|(number, (shard, _))| (*number, *shard)).collect();
+            match program::attach(socket, &places) {
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory && !self.places.is_empty() => {
                     self.max = self.places.len() * 7 / 8;
                     while self.places.len() > self.max {
@@ -156,10 +199,10 @@ mod tests {
 
     #[test]
     fn an_address_is_whose_it_was_last_and_there_is_room_for_so_many() {
-        let mut table = Table::default();
+        let (mut table, now) = (Table::default(), Instant::now());
         let mine = |nth, shard| Wish::Mine(address(nth), shard);
         let not_mine = |nth, shard| Wish::NotMine(address(nth), shard);
-        let mut hears = |wish| table.hear(wish);
+        let mut hears = |wish| table.hear(wish, now);
         assert!(hears(mine(0, 1)) && !hears(mine(0, 1)), "it is told once");
         assert!(hears(mine(0, 2)) && !hears(not_mine(0, 1)), "it went over to another");
         assert!(hears(not_mine(0, 2)) && !hears(not_mine(0, 2)));
@@ -171,11 +214,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_said_again_is_forgotten() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        assert!(table.hear(Wish::Mine(address(0), 1), now) && table.hear(Wish::Mine(address(1), 1), now));
+        let later = now + SILENT_FOR * 2;
+        assert!(!table.forget(later), "twice may be lost");
+        assert!(!table.hear(Wish::Mine(address(1), 1), later));
+        assert!(table.forget(now + FORGOTTEN_AFTER), "nobody said that it is not theirs any more");
+        assert_eq!(table.places.len(), 1);
+        assert!(table.forget(later + FORGOTTEN_AFTER) && table.places.is_empty());
+    }
+
+    #[test]
     fn a_kernel_with_little_room_steers_as_many_as_it_can() {
         let sockets = super::super::sockets::open((Ipv4Addr::LOCALHOST, 0).into(), 8).unwrap();
-        let mut table = Table::default();
+        let (mut table, now) = (Table::default(), Instant::now());
         for nth in 0..ADDRESSES_MAX {
-            assert!(table.hear(Wish::Mine(address(nth), nth as u8 % 8)));
+            assert!(table.hear(Wish::Mine(address(nth), nth as u8 % 8), now));
         }
         table.attach(&sockets[0]).unwrap();
         let room: usize =
@@ -183,7 +238,7 @@ mod tests {
         assert_eq!(table.places.len(), table.max);
         assert!(room < 131_072 || table.max == ADDRESSES_MAX, "{} of {room} bytes", table.max);
         assert!(room < 20_480 || table.max > 600, "{} of {room} bytes", table.max);
-        let mut one_more = || table.hear(Wish::Mine(address(ADDRESSES_MAX), 1));
+        let mut one_more = || table.hear(Wish::Mine(address(ADDRESSES_MAX), 1), now);
         assert!(!one_more() && !one_more());
     }
 }

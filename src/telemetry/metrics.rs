@@ -155,6 +155,7 @@ metrics! {
     rtc_shed_level: IntGaugeVec = "nova_rtc_shed_level" ["shard"] "How much a media shard sheds: 0 nothing, 1 and 2 faces, 3 and more also new rooms.";
     rtc_busy: GaugeVec = "nova_rtc_busy_ratio" ["shard"] "Share of the last second in which a media shard worked.";
     rtc_handed_over: IntCounterVec = "nova_rtc_handed_over_total" ["result"] "Datagrams that came to the socket of another media shard than their participant's: taken, lost (its queue was full).";
+    rtc_steering: IntGauge = "nova_rtc_steering" [] "1 while the kernel gives datagrams to the socket of their participant's media shard. 0 where it refuses, which the log says, and where there is one shard.";
     rtc_steered_addresses: IntGauge = "nova_rtc_steered_addresses" [] "Addresses whose datagrams the kernel gives to the socket of their participant's media shard, where it would have chosen another.";
     rtc_tcp_connections: IntGauge = "nova_rtc_tcp_connections" [] "Connections of participants whose media comes over TCP.";
     rtc_tcp_lost: IntCounter = "nova_rtc_tcp_lost_total" [] "Datagrams for participants over TCP that were lost: they did not read, or have gone.";

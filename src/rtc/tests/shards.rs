@@ -198,6 +198,94 @@ async fn moves(mut stage: Stage, handed: u64) {
     until(|| stage.claimed() + stage.steered() == 0).await;
 }
 
+/// An address at the shards that one participant has, and then another.
+struct Inherited {
+    far: tokio::net::UdpSocket,
+    nears: [tokio::net::UdpSocket; 2],
+    peers: [Cell<Option<SocketAddr>>; 2],
+    /// Whose it is.
+    heir: Cell<usize>,
+    /// Nothing more is vouched for.
+    is_quiet: Cell<bool>,
+    to: SocketAddr,
+}
+
+impl Inherited {
+    async fn new(to: SocketAddr) -> Rc<Inherited> {
+        let bind = async || tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (far, nears) = (bind().await, [bind().await, bind().await]);
+        let (heir, is_quiet) = (Cell::new(0), Cell::new(false));
+        let inherited = Rc::new(Inherited { far, nears, peers: Default::default(), heir, is_quiet, to });
+        for nth in 0..2 {
+            let inherited = inherited.clone();
+            tokio::task::spawn_local(async move {
+                let mut datagram = [0; 2_048];
+                while let Ok((len, from)) = inherited.nears[nth].recv_from(&mut datagram).await {
+                    inherited.peers[nth].set(Some(from));
+                    let is_held = inherited.is_quiet.get() && nova_media::stun::is_stun(&datagram[..len]);
+                    if inherited.heir.get() == nth && !is_held {
+                        let _ = inherited.far.try_send_to(&datagram[..len], inherited.to);
+                    }
+                }
+            });
+        }
+        let carries = inherited.clone();
+        tokio::task::spawn_local(async move {
+            let mut datagram = [0; 2_048];
+            while let Ok((len, _)) = carries.far.recv_from(&mut datagram).await {
+                let heir = carries.heir.get();
+                if let Some(peer) = carries.peers[heir].get() {
+                    let _ = carries.nears[heir].try_send_to(&datagram[..len], peer);
+                }
+            }
+        });
+        inherited
+    }
+
+    fn near(&self, nth: usize) -> SocketAddr {
+        self.nears[nth].local_addr().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_address_of_another_shards_participant_is_heard_although_it_is_steered_to_them() {
+    LocalSet::new().run_until(inherits()).await;
+}
+
+async fn inherits() {
+    let mut socket = None;
+    let mut stage = Stage::with(2, |config, sockets, metrics| {
+        socket = Some(sockets[0].try_clone().unwrap());
+        Media::start_steered(config, sockets, None, metrics, &Steering::none())
+    });
+    // Somebody of the first shard whose datagrams come to the second's socket: chances are even.
+    let address = loop {
+        let address = Inherited::new(stage.address).await;
+        let (member, _) = stage.joins_over(1, SHOWS, address.near(0)).await;
+        stage.pass(&[], COUNTED_AFTER).await;
+        assert_eq!(member.shard(), 0);
+        if stage.claimed() == 1 {
+            break address;
+        }
+        stage.media.leave(member).await;
+    };
+    // They are gone, which nobody knows yet, and somebody of the second shard has their address.
+    address.heir.set(1);
+    let all = vec![stage.shows(2, 1, stage.address).await, stage.shows(2, 2, address.near(1)).await];
+    assert!(all.iter().all(|(member, _)| member.shard() == 1));
+    stage.everybody_sees_more(&all, 20).await;
+    // What the first shard wished for before is carried out only now, and nothing is vouched for after that.
+    address.is_quiet.set(true);
+    let steering = Steering::start(&socket.unwrap(), &stage.metrics).unwrap();
+    steering.wish(steering::Wish::Mine(address.far.local_addr().unwrap(), 0));
+    until(|| stage.steered() == 1).await;
+    assert_eq!(stage.metrics.rtc_steering.get(), 1);
+    stage.everybody_sees_more(&all, 60).await;
+    assert_eq!(stage.handed("lost"), 0);
+    drop(steering);
+    until(|| stage.metrics.rtc_steering.get() == 0).await;
+}
+
 #[tokio::test]
 async fn strangers_are_handed_to_nobody_and_believed_nowhere() {
     LocalSet::new().run_until(strangers()).await;
