@@ -185,6 +185,10 @@ impl App {
                 .stall_on_signal(Duration::from_secs(config.rtc.rtc_fault_stall_s.into()))
                 .map_err(RtcError::from)?;
         }
+        if config.rtc.rtc_fault_break {
+            media.break_on_signal().map_err(RtcError::from)?;
+        }
+        health.watch_media(media.clone());
         let parts = calls::Parts {
             node,
             are_here: config.has_role(NodeRole::Rtc),

@@ -4,8 +4,8 @@
 //! endpoints read the last report, so asking them costs the dependencies nothing.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nova_actors::port::Bus;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::rtc::Media;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -39,9 +40,9 @@ pub enum Status {
 /// One dependency, as last seen.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Dependency {
-    /// What it is: `postgres`, `bus`.
+    /// What it is: `postgres`, `bus`; `media` when part of what carries calls has ended.
     pub name: &'static str,
-    /// Which kind of it is in use: `embedded` or `external`, `local` or `redis`.
+    /// Which kind of it is in use: `embedded` or `external`, `local` or `redis`, `shards`.
     pub kind: &'static str,
     /// Whether it answered.
     pub up: bool,
@@ -65,6 +66,7 @@ pub struct Report {
 /// The watched dependencies of a node.
 pub struct Health {
     reports: watch::Receiver<Vec<Dependency>>,
+    media: OnceLock<Media>,
     draining: AtomicBool,
     task: tokio::task::JoinHandle<()>,
 }
@@ -89,13 +91,21 @@ impl Health {
                 reports.send_replace(check(&store, bus.as_ref(), kinds, &metrics).await);
             }
         });
-        Health { reports: receiver, draining: AtomicBool::new(false), task }
+        Health { reports: receiver, media: OnceLock::new(), draining: AtomicBool::new(false), task }
     }
 
     /// The state as of the last check.
     pub fn report(&self) -> Report {
-        let dependencies = self.reports.borrow().clone();
+        let mut dependencies = self.reports.borrow().clone();
+        let (ended, shards) = self.media.get().map_or((0, 0), Media::ended);
+        dependencies.extend(media_problem(ended, shards));
         Report { status: verdict(self.draining.load(Ordering::Relaxed), &dependencies), dependencies }
+    }
+
+    /// From now on it is also asked how the media of calls does.
+    pub fn watch_media(&self, media: Media) {
+        // Once, when the node starts.
+        let _ = self.media.set(media);
     }
 
     /// Says from now on that the node is leaving.
@@ -129,6 +139,12 @@ fn verdict(draining: bool, dependencies: &[Dependency]) -> Status {
         false if dependencies.iter().any(|dependency| !dependency.up) => Status::Degraded,
         false => Status::Ready,
     }
+}
+
+/// A shard that panics begins anew; one whose socket broke cannot.
+fn media_problem(ended: usize, shards: usize) -> Option<Dependency> {
+    let problem = format!("{ended} of {shards} media shards have ended; restart the node");
+    (ended > 0).then(|| dependency("media", "shards", Some(problem), None))
 }
 
 async fn check(store: &Store, bus: &dyn Bus, kinds: Kinds, metrics: &Metrics) -> Vec<Dependency> {
@@ -181,5 +197,8 @@ mod tests {
         assert_eq!(verdict(false, &[seen("postgres", true), seen("bus", false)]), Status::Degraded);
         assert_eq!(verdict(false, &[seen("postgres", false), seen("bus", false)]), Status::Unavailable);
         assert_eq!(verdict(true, &[seen("postgres", true), seen("bus", true)]), Status::Draining);
+        assert_eq!(media_problem(0, 2), None);
+        let ended = media_problem(1, 2).expect("a problem");
+        assert_eq!(verdict(false, &[seen("postgres", true), ended]), Status::Degraded);
     }
 }

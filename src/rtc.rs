@@ -23,7 +23,7 @@
 //! | `sojourn` | how long a packet is kept |
 //! | `counting` | what is told of it in metrics, and what it sheds |
 //! | [`streams`] | what live streams ask of it |
-//! | `fault` | a thread that does not run, for measures |
+//! | `fault` | a thread that does not run, or breaks, for measures |
 
 mod counting;
 mod demux;
@@ -155,6 +155,11 @@ impl Media {
         !self.shards.is_empty() && self.shards.iter().all(Handle::is_overloaded)
     }
 
+    /// Shards whose threads have ended, and how many there were. New rooms are on the others.
+    pub fn ended(&self) -> (usize, usize) {
+        (self.shards.iter().filter(|shard| shard.has_ended()).count(), self.shards.len())
+    }
+
     /// Somebody comes; gives the answer to their offer.
     pub async fn join(&self, room: RoomKey, offer: Offer) -> Result<(MemberId, String), SfuError> {
         self.ask_in(room, |seat, answer| Order::Join { seat, offer: Box::new(offer), answer }).await
@@ -231,6 +236,9 @@ impl Media {
         let is_avoided = |at: usize| self.shards.get(at).is_none_or(Handle::is_overloaded);
         let seat = self.placement.seat(room, is_avoided).ok_or(SfuError::Gone)?;
         let shard = self.shards.get(seat.shard()).ok_or(SfuError::Gone)?;
+        if shard.has_ended() {
+            return Err(SfuError::Ended);
+        }
         shard.ask(|answer| order(seat, answer)).await
     }
 }
@@ -271,14 +279,19 @@ impl Handle {
         Ok(Handle { orders, is_overloaded })
     }
 
+    /// Whether no new room is to be on it.
     fn is_overloaded(&self) -> bool {
-        self.is_overloaded.load(Ordering::Relaxed)
+        self.has_ended() || self.is_overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Nobody takes orders any more.
+    fn has_ended(&self) -> bool {
+        self.orders.is_closed()
     }
 
     async fn tell(&self, order: Order) {
-        if self.orders.send(order).await.is_err() {
-            tracing::error!("a media shard has ended");
-        }
+        // Of one that has ended is told where it ends, and by the node's health.
+        let _ = self.orders.send(order).await;
     }
 
     async fn ask<T>(

@@ -95,6 +95,12 @@ pub enum Failure {
     /// It was connected, and nothing comes any more.
     #[error("the participant is silent")]
     Silent,
+    /// What was done for the participant panicked.
+    #[error("the engine failed over the participant")]
+    Fault,
+    /// The shard failed over all, and has begun anew.
+    #[error("the media shard has begun anew")]
+    Restarted,
 }
 
 enum Dtls {
@@ -133,6 +139,9 @@ pub struct Peer {
     paths: Paths,
     born: Instant,
     consent: Option<Instant>,
+    /// Whatever it is asked for ends in a panic.
+    #[cfg(test)]
+    pub(crate) is_broken: bool,
 }
 
 impl Peer {
@@ -148,6 +157,8 @@ impl Peer {
             paths: Paths::default(),
             born: now,
             consent: None,
+            #[cfg(test)]
+            is_broken: false,
         }
     }
 
@@ -207,6 +218,8 @@ impl Peer {
         now: Instant,
         out: &mut Vec<Transmit>,
     ) -> Input {
+        #[cfg(test)]
+        self.break_on_purpose();
         // RFC 7983: the first byte tells them apart.
         match datagram.first() {
             Some(20..=63) => self.input_dtls(datagram, from, now, out),
@@ -217,6 +230,8 @@ impl Peer {
 
     /// Seals an RTP packet; `None` before the participant is connected.
     pub fn write_rtp(&mut self, packet: &[u8]) -> Option<Transmit> {
+        #[cfg(test)]
+        self.break_on_purpose();
         let (Dtls::Done { sealing, .. }, Some(to)) = (&mut self.dtls, self.paths.chosen()) else {
             return None;
         };
@@ -241,6 +256,8 @@ impl Peer {
 
     /// Repeats what was lost of the handshake; to be asked every [`Peer::POLL`] or so.
     pub fn poll(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Result<(), Failure> {
+        #[cfg(test)]
+        self.break_on_purpose();
         match self.consent {
             None if now.saturating_duration_since(self.born) > CONNECT_LIMIT => return Err(Failure::Ice),
             Some(_) if !self.was_connected && now.saturating_duration_since(self.born) > CONNECT_LIMIT => {
@@ -270,12 +287,19 @@ impl Peer {
 
     /// Says goodbye.
     pub fn close(&mut self, now: Instant, out: &mut Vec<Transmit>) {
+        #[cfg(test)]
+        self.break_on_purpose();
         if let (Dtls::Shaking(endpoint) | Dtls::Done { endpoint, .. }, Some(to)) =
             (&mut self.dtls, self.paths.chosen())
         {
             let _ = endpoint.close(now);
             flush(endpoint, to, out);
         }
+        self.dtls = Dtls::Closed;
+    }
+
+    /// Ends it without a word, for what would say it may be broken.
+    pub fn abandon(&mut self) {
         self.dtls = Dtls::Closed;
     }
 

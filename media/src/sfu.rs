@@ -17,6 +17,7 @@
 //! | `binding` | which track is in which slot, who speaks |
 //! | `topics` | what is said on data channels, to whom it goes |
 //! | [`stress`] | what is sent less of when there is too much to do |
+//! | `contain` | a panic over one participant costs nobody else |
 //! | `absence` | what is not held against anybody after the shard itself was away |
 //! | `plan` | which layer of it is sent, as the receiver's path carries it |
 //! | `feedback` | RTCP in both directions, and what is due when |
@@ -26,6 +27,7 @@
 mod absence;
 mod allowance;
 mod binding;
+mod contain;
 mod counts;
 mod fed;
 mod feedback;
@@ -41,6 +43,7 @@ mod tracks;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,6 +111,9 @@ pub enum SfuError {
     /// A new offer says less than the one before.
     #[error("an m-line of an earlier offer is missing or means something else")]
     Shrunk,
+    /// The shard has ended, and no other takes its place.
+    #[error("the media of this node has ended")]
+    Ended,
     /// The operating system gives no random numbers.
     #[error("no random numbers")]
     Random,
@@ -123,6 +129,8 @@ pub struct Sfu {
     generation: u32,
     rooms: HashMap<RoomKey, Room>,
     by_address: HashMap<SocketAddr, u32>,
+    /// Who is worked on.
+    at_work: Option<u32>,
     counts: Counts,
     random: u64,
     packet: Vec<u8>,
@@ -153,6 +161,7 @@ impl Sfu {
             generation: 0,
             rooms: HashMap::new(),
             by_address: HashMap::new(),
+            at_work: None,
             counts: Counts::default(),
             random: seed | 1,
             packet: Vec::with_capacity(crate::rtp::packet::PACKET_BYTES_MAX),
@@ -254,11 +263,11 @@ impl Sfu {
     pub fn offer(&mut self, id: MemberId, offer: &Offer, now: Instant) -> Result<String, SfuError> {
         let index = self.index(id)?;
         let mut member = self.members.try_remove(index).ok_or(SfuError::Gone)?;
-        let result = self.offer_to(&mut member, offer, now);
+        let result = catch_unwind(AssertUnwindSafe(|| self.offer_to(&mut member, offer, now)));
         // The place that was just left is the next to be taken.
         let again = self.members.insert(member);
         debug_assert_eq!(again, index);
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn offer_to(&mut self, member: &mut Member, offer: &Offer, now: Instant) -> Result<String, SfuError> {
@@ -307,8 +316,13 @@ impl Sfu {
     /// A participant leaves.
     pub fn leave(&mut self, id: MemberId, now: Instant, out: &mut Out) {
         let Ok(index) = self.index(id) else { return };
-        let Some(mut member) = self.members.try_remove(index) else { return };
-        member.peer.close(now, &mut out.transmits);
+        // What of it is broken does not keep it here.
+        self.contain(Some(id.index), now, out, |sfu, out| {
+            if let Some(member) = sfu.members.get_mut(index) {
+                member.peer.close(now, &mut out.transmits);
+            }
+        });
+        let Some(member) = self.members.try_remove(index) else { return };
         let theirs = self.by_address.extract_if(|_, known| *known as usize == index);
         out.forgotten.extend(theirs.map(|(address, _)| address));
         if let Some(room) = self.rooms.get_mut(&member.room) {
@@ -336,11 +350,22 @@ impl Sfu {
         now: Instant,
         out: &mut Out,
     ) -> Option<Astray> {
+        let index = self.by_address.get(&from).copied();
+        self.contain(index, now, out, |sfu, out| sfu.hear(index, datagram, from, now, out)).flatten()
+    }
+
+    fn hear(
+        &mut self,
+        index: Option<u32>,
+        datagram: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Out,
+    ) -> Option<Astray> {
         self.note_awake(now);
         if stun::is_stun(datagram) {
             return self.hear_binding(datagram, from, now, out);
         }
-        let index = self.by_address.get(&from).copied();
         let Some(member) = index.and_then(|index| self.members.get_mut(index as usize)) else {
             return Some(Astray::Unvouched);
         };
@@ -410,6 +435,7 @@ impl Sfu {
         {
             return Some(Astray::To(id.shard));
         }
+        self.at_work = id.filter(|id| self.index(*id).is_ok()).map(|id| id.index);
         let member = id.and_then(|id| self.member(id).ok());
         let heard = member.and_then(|member| {
             member.peer.hear_binding(&binding, from, now).map(|heard| (member.id.index, heard))

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use nova_actors::id::RoomId;
 use nova_actors::room::ParticipantId;
 use nova_media::data::Ending;
+use nova_media::peer::Failure;
 use nova_media::sfu::{Event, MemberId, Trouble};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -33,12 +34,20 @@ impl Inner {
             }
             Event::Failed(member, failure) => {
                 let reason = match failure {
-                    nova_media::peer::Failure::Ice => "no_path",
-                    nova_media::peer::Failure::Dtls => "no_keys",
-                    nova_media::peer::Failure::Silent => "silent",
+                    Failure::Ice => "no_path",
+                    Failure::Dtls => "no_keys",
+                    Failure::Silent => "silent",
+                    Failure::Fault => "fault",
+                    Failure::Restarted => "moved",
                 };
                 self.metrics.rtc_failed.with_label_values(&[reason]).inc();
-                self.leave_member(member, reason).await;
+                let seat = self.lock().by_member.get(&member).copied();
+                match seat {
+                    // Everybody is on their way back, and no call is over with who goes first.
+                    Some(seat) if failure == Failure::Restarted => drop(self.take_out(seat, reason).await),
+                    Some(seat) => self.leave(seat, reason).await,
+                    None => {}
+                }
             }
             Event::Closed(member) => {
                 // Who goes on over the same socket comes back with a new offer; who does not is away.
@@ -98,13 +107,6 @@ impl Inner {
         let participant = rooms.rooms.get(&id).and_then(|room| room.participant(participant));
         if let Some(participant) = participant {
             self.push(participant, event(id, what, words));
-        }
-    }
-
-    async fn leave_member(&self, member: MemberId, reason: &str) {
-        let seat = self.lock().by_member.get(&member).copied();
-        if let Some(seat) = seat {
-            self.leave(seat, reason).await;
         }
     }
 }

@@ -311,7 +311,7 @@ pub(super) fn of_media(error: SfuError) -> Refusal {
         SfuError::Gone => Code::Conflict,
         SfuError::NoSuchMid | SfuError::Shrunk => Code::InvalidFields,
         SfuError::TooManyTracks => Code::Conflict,
-        SfuError::Random => Code::Unavailable,
+        SfuError::Random | SfuError::Ended => Code::Unavailable,
     };
     because(code, error.to_string())
 }

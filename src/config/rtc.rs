@@ -50,6 +50,10 @@ pub struct RtcConfig {
     #[arg(long, env = "NOVA_RTC_FAULT_STALL_S", value_name = "SECONDS", hide = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub rtc_fault_stall_s: u32,
 
+    /// For tests only: with this the signal SIGUSR2 makes the threads of the media panic.
+    #[arg(long, env = "NOVA_RTC_FAULT_BREAK", hide = true)]
+    pub rtc_fault_break: bool,
+
     /// Viewers of live streams over WebRTC (WHEP) on this node; more are told to watch over HLS.
     #[arg(long, env = "NOVA_WHEP_SESSIONS_MAX", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub whep_sessions_max: u32,

@@ -77,6 +77,7 @@ impl Shard {
         bytes("out", now.bytes_out - before.bytes_out);
         metrics.rtc_nacks.inc_by(now.asked_again - before.asked_again);
         metrics.rtc_keyframes.inc_by(now.keyframes_asked - before.keyframes_asked);
+        metrics.rtc_panics.inc_by(now.panics - before.panics);
         metrics.rtc_unknown.inc_by(now.unknown - before.unknown);
         metrics.rtc_probes.inc_by(now.probes - before.probes);
         let wishes = |kind, count| metrics.rtc_wishes.with_label_values(&[kind]).inc_by(count);

@@ -1,12 +1,18 @@
 //! The thread of a shard: reads what comes, does what it is told, sends what comes of both.
+//!
+//! A panic over one participant expels them and nobody else, be it over what they sent (`nova_media::sfu` contains it) or over an order.
+//! One anywhere else leaves nothing here that could be trusted: everybody on the shard is told to come again, and it goes on with nobody.
 
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use nova_media::peer::Failure;
 use nova_media::sdp::Offer;
 use nova_media::sfu::stress::Shedding;
 use nova_media::sfu::{Event, MemberId, Out, POLL, Sfu, SfuError, Source, TrackKey, Want};
@@ -29,6 +35,8 @@ const READ_BYTES: usize = 64 << 10;
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How often the clock is looked at while nobody is here.
 const IDLE_POLL: Duration = Duration::from_millis(500);
+/// Before it begins anew a shard that panicked waits for so long: what breaks it each time does not fill a core and the log.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Parcels of other shards that are taken up before the own socket is looked at again.
 const PARCELS_AT_ONCE: usize = 16;
 
@@ -79,6 +87,25 @@ pub(super) enum Order {
     },
     Stream(streams::StreamOrder),
     Fault(fault::Fault),
+}
+
+impl Order {
+    /// Of whom it is, when they are there already.
+    fn member(&self) -> Option<MemberId> {
+        match self {
+            Order::Offer { member, .. }
+            | Order::Publish { member, .. }
+            | Order::Unpublish { member, .. }
+            | Order::Mute { member, .. }
+            | Order::View { member, .. }
+            | Order::LetTalk { member, .. }
+            | Order::TellAgain { member }
+            | Order::Leave { member } => Some(*member),
+            Order::Stream(order) => order.member(),
+            Order::Fault(fault) => fault.member(),
+            Order::Join { .. } => None,
+        }
+    }
 }
 
 /// One thread, one socket, and who is spoken to through it.
@@ -132,12 +159,41 @@ impl Shard {
         }
     }
 
-    /// Until nobody is left who could order anything.
+    /// Until nobody is left who could order anything, or the socket can be read no more.
     pub(super) async fn run(
         mut self,
         mut orders: mpsc::Receiver<Order>,
         mut parcels: mpsc::Receiver<Parcel>,
     ) {
+        while AssertUnwindSafe(self.go_on(&mut orders, &mut parcels)).catch_unwind().await.is_err() {
+            self.begin_anew();
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Nothing that was here can be trusted.
+    fn begin_anew(&mut self) {
+        let (shard, participants) = (self.demux.shard(), self.seats.len());
+        tracing::error!(
+            shard,
+            participants,
+            "a media shard panicked and begins anew without its participants"
+        );
+        self.metrics.rtc_shard_restarts.inc();
+        self.let_all_go();
+    }
+
+    /// Everybody is told to come again, as if their node had gone.
+    fn let_all_go(&mut self) {
+        self.out = Out::default();
+        self.sfu.restart(Instant::now(), &mut self.out);
+        self.egress = Egress::new(self.metrics.rtc_forward_duration.local());
+        let gone = std::mem::take(&mut self.seats);
+        self.out.events.extend(gone.into_keys().map(|member| Event::Failed(member, Failure::Restarted)));
+        self.flush();
+    }
+
+    async fn go_on(&mut self, orders: &mut mpsc::Receiver<Order>, parcels: &mut mpsc::Receiver<Parcel>) {
         // Memory that was never written to is not there yet.
         let mut buffers = vec![0; READ_BYTES * BATCH_SIZE];
         let mut ticks = interval(IDLE_POLL);
@@ -169,12 +225,12 @@ impl Shard {
                 order = orders.recv() => match order {
                     Some(order) => {
                         began = Instant::now();
-                        self.carry_out(order);
+                        self.carry_out_contained(order);
                     }
                     // Nobody is left who could order anything: the node is leaving.
                     None => return,
                 },
-                arrived = arrival(&self.socket, &mut parcels) => {
+                arrived = arrival(&self.socket, parcels) => {
                     began = Instant::now();
                     match arrived {
                         Ok(Some(parcel)) => {
@@ -187,7 +243,7 @@ impl Shard {
                         Ok(None) => self.read(&mut buffers, began),
                         Err(error) => {
                             tracing::error!(%error, "the media port broke");
-                            return;
+                            return self.let_all_go();
                         }
                     }
                 }
@@ -297,6 +353,20 @@ impl Shard {
         self.egress.line_up(transmits.map(|transmit| Outgoing { transmit, came }));
     }
 
+    /// Whoever ordered what cannot be done hears that they are gone; whoever it broke over is.
+    fn carry_out_contained(&mut self, order: Order) {
+        let whom = order.member();
+        if let Order::Fault(fault) = order
+            && whom.is_none()
+        {
+            return fault.strike();
+        }
+        self.sfu.work_for(whom);
+        if catch_unwind(AssertUnwindSafe(|| self.carry_out(order))).is_err() {
+            self.sfu.fault(Instant::now(), &mut self.out);
+        }
+    }
+
     fn carry_out(&mut self, order: Order) {
         let now = Instant::now();
         // Whoever asked may have stopped waiting; what has gone is gone.
@@ -351,6 +421,12 @@ impl Shard {
         self.attending.hand_out(&mut self.out.taken);
         let mut events = std::mem::take(&mut self.out.events);
         for event in events.drain(..) {
+            if let Event::Failed(member, Failure::Fault) = event {
+                tracing::error!(
+                    ?member,
+                    "a participant of a call was expelled, for what was done for them panicked"
+                );
+            }
             match self.attending.hear(&event) {
                 streams::Heard::Others => {
                     if self.events.try_send(event).is_err() {

@@ -93,6 +93,19 @@ pub(super) enum StreamOrder {
     },
 }
 
+impl StreamOrder {
+    /// Of whom it is, when they are there already.
+    pub(super) fn member(&self) -> Option<MemberId> {
+        match self {
+            StreamOrder::Feed { member, .. }
+            | StreamOrder::Receive { member, .. }
+            | StreamOrder::AskKeyframe { member, .. }
+            | StreamOrder::BeginAnew { listener: member } => Some(*member),
+            StreamOrder::Attend { .. } | StreamOrder::OpenFeed { .. } | StreamOrder::Listen { .. } => None,
+        }
+    }
+}
+
 /// Those at the shard who are no participants of calls.
 #[derive(Debug, Default)]
 pub(super) struct Attending {

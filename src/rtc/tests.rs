@@ -1,11 +1,13 @@
 //! Shards on real sockets, with participants without a browser, and with people who mean harm.
 
+mod breaks;
 mod shards;
 mod tcp;
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_media::peer::Failure;
 use nova_media::rtp::packet::Header;
 use tokio::task::LocalSet;
 
@@ -101,8 +103,14 @@ impl Stage {
         (member, peer)
     }
 
-    /// What the shards tell goes to whom it concerns.
+    /// What the shards tell goes to whom it concerns. Nobody fails.
     fn tell(&mut self, people: &[(MemberId, Rc<Peer>)]) {
+        assert_eq!(self.hear(people), []);
+    }
+
+    /// The same, and who failed.
+    fn hear(&mut self, people: &[(MemberId, Rc<Peer>)]) -> Vec<(MemberId, Failure)> {
+        let mut failed = Vec::new();
         let peer = |member: MemberId| people.iter().find(|(known, _)| *known == member).map(|(_, peer)| peer);
         while let Ok(event) = self.events.try_recv() {
             match event {
@@ -114,10 +122,11 @@ impl Stage {
                 Event::Wanted(member, _, highest) => {
                     peer(member).inspect(|peer| peer.watched(highest));
                 }
-                Event::Failed(member, failure) => panic!("{member:?}: {failure}"),
+                Event::Failed(member, failure) => failed.push((member, failure)),
                 _ => {}
             }
         }
+        failed
     }
 }
 
@@ -348,7 +357,7 @@ async fn stalled() {
     })
     .await;
     let layers: Vec<usize> = all.iter().map(|(_, peer)| peer.layers_made()).collect();
-    stage.media.stall(STALL).await;
+    stage.media.strike(fault::Fault::Stall(STALL)).await;
     let began = Instant::now();
     until(|| all.iter().all(|(_, peer)| !peer.sees_now())).await;
     assert!(began.elapsed() < STALL, "nothing is sent while it stalls");

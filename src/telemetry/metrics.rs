@@ -140,7 +140,9 @@ metrics! {
     rtc_join_duration: Histogram = "nova_rtc_join_seconds" [] "From a request to join a room to its media being connected.";
     rtc_participants: IntGauge = "nova_rtc_participants" [] "Participants of calls and viewers over WebRTC on this node.";
     rtc_connected: IntCounter = "nova_rtc_connected_total" [] "Participants whose media could flow.";
-    rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent.";
+    rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent, fault (the engine failed over them), moved (their media shard began anew).";
+    rtc_panics: IntCounter = "nova_rtc_panics_total" [] "Panics over a participant of a call or an order, who was expelled while the others went on.";
+    rtc_shard_restarts: IntCounter = "nova_rtc_shard_restarts_total" [] "Media shards that panicked and began anew; everybody on them was told to come again.";
     rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
     rtc_refused: IntCounterVec = "nova_rtc_refused_packets_total" ["reason"] "Packets of participants who sent more than they may: bitrate, sound.";
     rtc_bytes: IntCounterVec = "nova_rtc_bytes_total" ["direction"] "Bytes of RTP payload, in and out.";

@@ -380,3 +380,33 @@ async fn a_room_is_on_one_node_and_opened_on_another_when_that_dies() {
     anns.is_in(&room, "Ann").await;
     assert_eq!(bos.sees("joined").await["participant"]["role"], "host");
 }
+
+#[actix_rt::test]
+async fn a_media_shard_that_panics_puts_everybody_out_and_lets_them_in_again_and_no_call_is_over() {
+    let app = TestApp::start_with(|config| {
+        config.rtc.rtc_shards = Some(1);
+        config.rtc.rtc_fault_break = true;
+    })
+    .await;
+    let (ann, bo) = (Person::new(&app, "ann").await, Person::new(&app, "bobo").await);
+    let talk = ann.writes_to(&bo).await;
+    let mut anns = Device::returns(&app, &ann.session.token()).await.0;
+    let mut bos = Device::returns(&app, &bo.session.token()).await.0;
+    let ringing = anns.calls(&talk).await;
+    let (call, room) = (text(&ringing, "call"), text(&ringing, "room"));
+    assert_eq!(bos.answers("accept", &call).await["type"], "call.accepted");
+    let before = [anns.is_in(&room, "Ann").await, bos.is_in(&room, "Bo").await];
+    rustix::process::kill_process(rustix::process::getpid(), Signal::USR2).expect("a signal");
+    for device in [&mut anns, &mut bos] {
+        assert_eq!(device.sees("closed").await["reason"], "moved");
+    }
+    assert_eq!(app.metric("nova_rtc_shard_restarts_total").await, Some(1.0));
+    assert_eq!(app.metric(r#"nova_rtc_failed_total{reason="moved"}"#).await, Some(2.0));
+    let after = [anns.is_in(&room, "Ann").await, bos.is_in(&room, "Bo").await];
+    assert!(after.iter().all(|participant| !before.contains(participant)), "{before:?} {after:?}");
+    let shown = ann.gets(&format!("/v1/rooms/{room}")).await;
+    assert_eq!(shown["participants"], 2, "{shown}");
+    assert_eq!(anns.calls(&talk).await["call"], call, "it goes on");
+    let ready = app.http.get(app.at("/readyz")).send().await.expect("answers");
+    assert_eq!(ready.json::<Value>().await.expect("JSON")["status"], "ready");
+}

@@ -61,6 +61,12 @@ impl Client {
     }
 }
 
+impl Peer {
+    pub(crate) fn break_on_purpose(&self) {
+        assert!(!self.is_broken, "on purpose");
+    }
+}
+
 fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
     let mut packet = Vec::new();
     crate::rtp::packet::Header { payload_type: 96, sequence, ssrc, ..Default::default() }.write(&mut packet);

@@ -59,7 +59,7 @@ impl Sfu {
     pub(super) fn bind(&mut self, now: Instant, out: &mut Out) {
         let keys: Vec<RoomKey> = self.rooms.keys().copied().collect();
         for key in keys {
-            self.bind_room(key, now, out);
+            self.contain_in(key, now, out, |sfu, out| sfu.bind_room(key, now, out));
         }
     }
 

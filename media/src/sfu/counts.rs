@@ -29,6 +29,8 @@ pub struct Counts {
     pub refused_bitrate: u64,
     /// Packets and pieces of sound of participants who publish more sound than they may.
     pub refused_sound: u64,
+    /// Panics over participants, who were expelled.
+    pub panics: u64,
     /// Messages that came on data channels.
     pub messages_in: u64,
     /// Messages that were given to data channels.

@@ -174,7 +174,9 @@ impl Sfu {
                 .flat_map(|track| track.subscribers.iter().map(|(to, at)| (track.key, *to, *at)))
                 .collect();
             for (key, to, at) in waiting {
-                self.bring_one_up_to_date(from, key, to, at, now, out);
+                self.contain(Some(to), now, out, |sfu, out| {
+                    sfu.bring_one_up_to_date(from, key, to, at, now, out);
+                });
             }
         }
     }

@@ -83,41 +83,44 @@ impl Sfu {
     pub(super) fn report(&mut self, now: Instant, out: &mut Out) {
         let indexes: Vec<usize> = self.members.iter().map(|(index, _)| index).collect();
         for index in indexes {
-            let Some(member) = self.members.get_mut(index) else { continue };
-            if member.failed || member.fed.is_some() || member.listens {
-                continue;
+            self.contain(Some(index as u32), now, out, |sfu, out| sfu.report_one(index, now, out));
+        }
+    }
+
+    fn report_one(&mut self, index: usize, now: Instant, out: &mut Out) {
+        let Some(member) = self.members.get_mut(index) else { return };
+        if member.failed || member.fed.is_some() || member.listens {
+            return;
+        }
+        if let Err(failure) = member.peer.poll(now, &mut out.transmits) {
+            member.failed = true;
+            out.events.push(Event::Failed(member.id, failure));
+            let room = member.room;
+            return self.mark_stale(room);
+        }
+        if !member.peer.is_connected() {
+            return;
+        }
+        if member.peer.take_moved() {
+            self.begin_pictures_anew(index as u32, now);
+        }
+        let Some(member) = self.members.get_mut(index) else { return };
+        let mut compound = Vec::new();
+        let (asked, keyframes) = member.write_wishes(&mut compound, now);
+        self.counts.asked_again += asked;
+        self.counts.keyframes_asked += keyframes;
+        let due = member.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORTS_EVERY);
+        if due {
+            member.reported = Some(now);
+            for layer in member.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+                layer.ring.age(now);
             }
-            if let Err(failure) = member.peer.poll(now, &mut out.transmits) {
-                member.failed = true;
-                out.events.push(Event::Failed(member.id, failure));
-                let room = member.room;
-                self.mark_stale(room);
-                continue;
-            }
-            if !member.peer.is_connected() {
-                continue;
-            }
-            if member.peer.take_moved() {
-                self.begin_pictures_anew(index as u32, now);
-            }
-            let Some(member) = self.members.get_mut(index) else { continue };
-            let mut compound = Vec::new();
-            let (asked, keyframes) = member.write_wishes(&mut compound, now);
-            self.counts.asked_again += asked;
-            self.counts.keyframes_asked += keyframes;
-            let due = member.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORTS_EVERY);
-            if due {
-                member.reported = Some(now);
-                for layer in member.tracks.iter_mut().flat_map(|track| &mut track.layers) {
-                    layer.ring.age(now);
-                }
-                member.write_receiver_report(&mut compound, now);
-            }
-            let transmit = (!compound.is_empty()).then(|| member.peer.write_rtcp(&compound)).flatten();
-            out.transmits.extend(transmit);
-            if due {
-                self.report_to_subscriber(index, now, out);
-            }
+            member.write_receiver_report(&mut compound, now);
+        }
+        let transmit = (!compound.is_empty()).then(|| member.peer.write_rtcp(&compound)).flatten();
+        out.transmits.extend(transmit);
+        if due {
+            self.report_to_subscriber(index, now, out);
         }
     }
 

@@ -132,6 +132,7 @@ impl Sfu {
                 self.send(*to, *at, stream, codec, &kept, now, out);
             }
         }
+        self.work_on(from);
         let track = self.members.get_mut(from as usize).and_then(|member| member.track(stream.track));
         if let Some(track) = track {
             track.subscribers = subscribers;
@@ -150,6 +151,7 @@ impl Sfu {
         now: Instant,
         out: &mut Out,
     ) {
+        self.work_on(to);
         let redundant = self.redundant(to, at, stream, codec, kept);
         let Some(subscriber) = self.members.get_mut(to as usize) else { return };
         let Some(slot) = subscriber.slots.get_mut(at) else { return };

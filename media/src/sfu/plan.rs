@@ -31,6 +31,7 @@ impl Sfu {
     /// Chooses layers for everybody in a room.
     pub(super) fn plan(&mut self, members: &[u32], now: Instant, out: &mut Out) {
         for index in members {
+            self.work_on(*index);
             let Some(member) = self.members.get(*index as usize).filter(|member| member.is_reached()) else {
                 continue;
             };
@@ -54,6 +55,7 @@ impl Sfu {
                 self.catch_up(*index, &choice, now, out);
             }
         }
+        self.work_on_all();
         self.tell_publishers(members, out);
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+mod contain;
 mod demux;
 mod faces;
 mod feed;

@@ -74,11 +74,13 @@ impl Sfu {
         let indexes: Vec<usize> =
             self.members.iter().filter(|(_, member)| talks(member)).map(|(index, _)| index).collect();
         for index in indexes {
-            let Some(data) = self.data_of(index as u32) else { continue };
-            match data.poll(now) {
-                Ok(()) => self.send_data(index as u32, now, out),
-                Err(ending) => self.end_data(index as u32, ending, now, out),
-            }
+            self.contain(Some(index as u32), now, out, |sfu, out| {
+                let Some(data) = sfu.data_of(index as u32) else { return };
+                match data.poll(now) {
+                    Ok(()) => sfu.send_data(index as u32, now, out),
+                    Err(ending) => sfu.end_data(index as u32, ending, now, out),
+                }
+            });
         }
     }
 
@@ -91,6 +93,7 @@ impl Sfu {
         // Written once for all.
         let mut written: Option<Bytes> = None;
         for other in others {
+            self.work_on(other);
             let Some(data) = self.data_of(other).filter(|data| data.takes(&said.topic)) else { continue };
             let bytes = written.get_or_insert_with(|| with_sender(number, said));
             match data.say(&said.topic, said.lossy, said.is_text, bytes) {
@@ -102,6 +105,7 @@ impl Sfu {
                 Err(ending) => self.end_data(other, ending, now, out),
             }
         }
+        self.work_on(from);
     }
 
     fn data_of(&mut self, index: u32) -> Option<&mut Data> {

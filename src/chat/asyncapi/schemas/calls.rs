@@ -290,7 +290,7 @@ pub(super) fn pushes() -> Vec<Message> {
             "reason",
             about(
                 json!({ "type": "string" }),
-                "`left`, `removed`, `expired`, `replaced`, `silent`, `no_path`, `no_keys`, `not_a_member`, `blocked`, `refused`, `moved`, `ended`, `deleted`, `media`.",
+                "`left`, `removed`, `expired`, `replaced`, `silent`, `no_path`, `no_keys`, `fault`, `not_a_member`, `blocked`, `refused`, `moved`, `ended`, `deleted`, `media`.",
             ),
         )
     };

@@ -24,6 +24,7 @@ const ENDINGS: Record<string, string> = {
   silent: "The connection was lost.",
   no_path: "Sound and pictures found no way to the engine: a firewall between may let no UDP through.",
   no_keys: "The engine and this browser could not agree on keys.",
+  fault: "Something went wrong in the engine, and your part of the call has ended. Join again.",
   expired: "The connection was away for too long.",
   failed: "The call could not be joined.",
   media: "The call could not be joined.",
