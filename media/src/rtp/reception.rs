@@ -64,8 +64,9 @@ impl Stream {
                 self.missing.clear();
                 self.overwhelmed = true;
             } else {
-                for lost in self.highest + 1..next {
-                    self.missing.insert(lost, (now + ASK_AFTER, 0));
+                // Who leaps half of all numbers with each packet has soon used up the bits above, too.
+                for behind in 1..u32::from(ahead) {
+                    self.missing.insert(self.highest.wrapping_add(behind), (now + ASK_AFTER, 0));
                 }
             }
             self.highest = next;
@@ -218,6 +219,24 @@ mod tests {
         stream.receive(2_000, 0, at(2_000));
         assert_eq!(stream.asks(at(2_100)), Err(Overwhelmed));
         assert_eq!(stream.asks(at(2_200)), Ok(vec![]));
+    }
+
+    #[test]
+    fn who_leaps_through_all_numbers_there_are_is_counted_on() {
+        let start = crate::rtp::beginning();
+        let mut stream = Stream::new(90_000, 0, start);
+        let mut sequence = 0_u16;
+        // To the last number of 32 bits, and over it with a gap.
+        while stream.highest < u32::MAX - 0x7FFF {
+            sequence = sequence.wrapping_add(0x7FFF);
+            stream.receive(sequence, 0, start);
+        }
+        stream.receive(u16::MAX, 0, start);
+        assert_eq!((stream.highest, stream.asks(start)), (u32::MAX, Err(Overwhelmed)));
+        stream.receive(3, 0, start);
+        let due = start + ASK_AFTER;
+        // The last leap before was one of three.
+        assert_eq!((stream.highest, stream.asks(due)), (3, Ok(vec![0, 1, 2, 65_533, 65_534])));
     }
 
     #[test]
