@@ -98,6 +98,7 @@ impl Sfu {
             generation: self.generation,
             counts: self.counts,
             faces_max: self.faces_max,
+            publish_kbps_max: self.publish_kbps_max,
             epoch: self.epoch,
             ..Sfu::new(self.identity.clone(), std::mem::take(&mut self.addresses), self.random, now)
         };
