@@ -278,7 +278,8 @@ fn rewrite() {
         for _ in 0..PACKETS {
             sequence = sequence.wrapping_add(1);
             let vp8 = Vp8::read(black_box(&payload));
-            let incoming = Incoming { source: 1, sequence, timestamp: u32::from(sequence), vp8 };
+            let incoming =
+                Incoming { source: 1, sequence, timestamp: u32::from(sequence), vp8, frame_number: None };
             let sent = rewriter.forward(incoming, now).expect("it is in order");
             sent.shift.rewrite(vp8.expect("it is VP8"), &mut payload);
         }

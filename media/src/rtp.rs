@@ -1,6 +1,7 @@
 //! RTP and RTCP: what is in a packet, what is kept of it, and how it becomes another subscriber's packet.
 
 mod clock;
+pub mod dependency;
 pub mod h264;
 pub mod intake;
 pub mod packet;

@@ -51,19 +51,22 @@ pub enum Extension {
     TransportCc,
     /// When it was sent.
     AbsSendTime,
+    /// What a picture needs ([`crate::rtp::dependency`]).
+    DependencyDescriptor,
 }
 
 impl Extension {
-    const ALL: [Extension; 6] = [
+    const ALL: [Extension; 7] = [
         Extension::Mid,
         Extension::Rid,
         Extension::RepairedRid,
         Extension::AudioLevel,
         Extension::TransportCc,
         Extension::AbsSendTime,
+        Extension::DependencyDescriptor,
     ];
 
-    fn uri(self) -> &'static str {
+    pub(crate) fn uri(self) -> &'static str {
         match self {
             Extension::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
             Extension::Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
@@ -73,6 +76,9 @@ impl Extension {
                 "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
             }
             Extension::AbsSendTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+            Extension::DependencyDescriptor => {
+                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
+//! | `copy` | one of these, as it is written |
 //! | `binding` | which track is in which slot, who speaks |
 //! | `topics` | what is said on data channels, to whom it goes |
 //! | [`stress`] | what is sent less of when there is too much to do |
@@ -29,6 +30,7 @@ mod absence;
 mod allowance;
 mod binding;
 mod contain;
+mod copy;
 mod counts;
 mod datagrams;
 mod fed;

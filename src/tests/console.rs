@@ -7,6 +7,7 @@ use crate::browser::Browser;
 
 mod account;
 mod calls;
+mod calls_encrypted;
 mod calls_screen;
 mod calls_sound;
 mod calls_tcp;

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use nova_media::data::talker::Talker;
 use nova_media::data::{Data, MESSAGE_BYTES_MAX, chunk, dcep};
 use nova_media::peer::Credentials;
+use nova_media::rtp::dependency::Descriptor;
 use nova_media::rtp::packet::Packet;
 use nova_media::rtp::payload::{Codec, Vp8};
 use nova_media::rtp::rtcp;
@@ -25,7 +26,9 @@ fuzz_target!(|data: &[u8]| {
         }
         1 => {
             if let Ok(packet) = Packet::read(data) {
-                let _ = packet.extensions().count();
+                for (_, value) in packet.extensions() {
+                    let _ = Descriptor::read(value);
+                }
                 for codec in [Codec::Opus, Codec::Vp8, Codec::H264] {
                     let _ = codec.begins_keyframe(packet.payload);
                 }

@@ -237,7 +237,15 @@ mod tests {
 
     fn kept(sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> Kept {
         let payload = Bytes::copy_from_slice(payload);
-        Kept { sequence, timestamp, marker, keyframe: false, payload, at: beginning() }
+        Kept {
+            sequence,
+            timestamp,
+            marker,
+            keyframe: false,
+            payload,
+            at: beginning(),
+            descriptor: Bytes::new(),
+        }
     }
 
     #[test]

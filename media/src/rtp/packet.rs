@@ -111,7 +111,7 @@ pub struct Header<'a> {
     pub timestamp: u32,
     /// See [`Packet::ssrc`].
     pub ssrc: u32,
-    /// Extensions by id (1 to 14), each of 1 to 16 bytes.
+    /// Extensions by id (1 to 14), each of 1 to 255 bytes.
     pub extensions: &'a [(u8, &'a [u8])],
 }
 
@@ -126,13 +126,20 @@ impl Header<'_> {
         if self.extensions.is_empty() {
             return;
         }
-        let bytes: usize = self.extensions.iter().map(|(_, value)| value.len() + 1).sum();
+        // Headers of one byte where every length fits into half of it, else of two (RFC 8285 sections 4.2 and 4.3).
+        let is_short = self.extensions.iter().all(|(_, value)| value.len() <= 16);
+        let header_bytes = if is_short { 1 } else { 2 };
+        let bytes: usize = self.extensions.iter().map(|(_, value)| value.len() + header_bytes).sum();
         let words = bytes.div_ceil(4);
-        out.extend_from_slice(&[0xBE, 0xDE]);
+        out.extend_from_slice(if is_short { &[0xBE, 0xDE] } else { &[0x10, 0x00] });
         out.extend_from_slice(&(words as u16).to_be_bytes());
         for (id, value) in self.extensions {
-            debug_assert!((1..15).contains(id) && (1..=16).contains(&value.len()));
-            out.push(id << 4 | (value.len() as u8).wrapping_sub(1) & 0x0F);
+            debug_assert!((1..15).contains(id) && (1..256).contains(&value.len()));
+            if is_short {
+                out.push(id << 4 | (value.len() as u8).wrapping_sub(1) & 0x0F);
+            } else {
+                out.extend_from_slice(&[*id, value.len() as u8]);
+            }
             out.extend_from_slice(value);
         }
         out.resize(out.len() + words * 4 - bytes, 0);
@@ -161,7 +168,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             marker: bool, payload_type in 0u8..128, sequence: u16, timestamp: u32, ssrc: u32,
-            extensions in proptest::collection::btree_map(1u8..15, proptest::collection::vec(any::<u8>(), 1..17), 0..8),
+            extensions in proptest::collection::btree_map(1u8..15, proptest::collection::vec(any::<u8>(), 1..20), 0..8),
             payload in proptest::collection::vec(any::<u8>(), 0..400),
         ) {
             let list: Vec<(u8, &[u8])> = extensions.iter().map(|(id, value)| (*id, value.as_slice())).collect();

@@ -90,6 +90,7 @@ mod tests {
             marker: false,
             keyframe: false,
             payload: Bytes::new(),
+            descriptor: Bytes::new(),
             at: crate::rtp::beginning(),
         }
     }

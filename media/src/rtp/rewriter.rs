@@ -25,12 +25,18 @@ pub struct Shift {
     picture_id: u16,
     tl0: u8,
     key_idx: u8,
+    frame_number: u16,
 }
 
 impl Shift {
     /// The timestamp the subscriber sees.
     pub fn timestamp(self, of_source: u32) -> u32 {
         of_source.wrapping_add(self.timestamp)
+    }
+
+    /// The number of a frame in [dependency descriptors](super::dependency) the subscriber sees. There are gaps in it.
+    pub fn frame_number(self, of_source: u16) -> u16 {
+        of_source.wrapping_add(self.frame_number)
     }
 
     /// Writes the counters the subscriber sees into a copy of the payload.
@@ -78,6 +84,8 @@ pub struct Incoming {
     pub timestamp: u32,
     /// Its counters, for VP8.
     pub vp8: Option<Vp8>,
+    /// Its number in a [dependency descriptor](super::dependency).
+    pub frame_number: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -108,6 +116,7 @@ pub struct Rewriter {
     last_picture_id: u16,
     last_tl0: u8,
     last_key_idx: u8,
+    last_frame_number: u16,
     memory: Memory,
 }
 
@@ -124,6 +133,7 @@ impl Rewriter {
             last_picture_id: 0,
             last_tl0: 0,
             last_key_idx: 0,
+            last_frame_number: 0,
             memory: Memory::new(),
         }
     }
@@ -156,7 +166,7 @@ impl Rewriter {
     /// Gives a packet its place in the stream; `None` when it comes too late to have one. A packet of another source than the one
     /// before begins where that ended: what a picture needs must have come before, so with a keyframe.
     pub fn forward(&mut self, incoming: Incoming, now: Instant) -> Option<Sent> {
-        let Incoming { source, sequence, timestamp, vp8 } = incoming;
+        let Incoming { source, sequence, timestamp, vp8, frame_number } = incoming;
         let goes_on = self.current.as_ref().is_some_and(|current| {
             let back = current.highest.wrapping_sub(sequence);
             current.source == source && (is_newer(sequence, current.highest) || back <= LATE_MAX)
@@ -177,6 +187,9 @@ impl Rewriter {
             self.next_sequence = out.wrapping_add(1);
             self.last_timestamp = shift.timestamp(timestamp);
             self.last_at = Some(now);
+            if let Some(frame_number) = frame_number {
+                self.last_frame_number = shift.frame_number(frame_number);
+            }
             if let Some(vp8) = vp8 {
                 self.last_picture_id = vp8.picture_id.unwrap_or(0).wrapping_add(shift.picture_id) & 0x7FFF;
                 self.last_tl0 = vp8.tl0.unwrap_or(0).wrapping_add(shift.tl0);
@@ -258,6 +271,10 @@ impl Rewriter {
             picture_id: self.last_picture_id.wrapping_add(shift).wrapping_sub(picture_id),
             tl0: self.last_tl0.wrapping_add(shift as u8).wrapping_sub(tl0),
             key_idx: self.last_key_idx.wrapping_add(shift as u8).wrapping_sub(key_idx),
+            frame_number: self
+                .last_frame_number
+                .wrapping_add(shift)
+                .wrapping_sub(first.frame_number.unwrap_or(0)),
         };
         let add = self.next_sequence.wrapping_sub(first.sequence);
         self.current = Some(Current {
@@ -293,7 +310,7 @@ mod tests {
     use super::*;
 
     pub(super) fn incoming(source: SourceId, sequence: u16, timestamp: u32) -> Incoming {
-        Incoming { source, sequence, timestamp, vp8: None }
+        Incoming { source, sequence, timestamp, vp8: None, frame_number: None }
     }
 
     #[derive(Debug, Clone)]
@@ -391,8 +408,9 @@ mod tests {
             now += Duration::from_millis(33);
             let mut payload = payload(picture, tl0, key);
             let vp8 = Vp8::read(&payload);
-            let sent =
-                rewriter.forward(Incoming { source, sequence, timestamp: 1, vp8 }, now).expect("in order");
+            let sent = rewriter
+                .forward(Incoming { source, sequence, timestamp: 1, vp8, frame_number: None }, now)
+                .expect("in order");
             sent.shift.rewrite(vp8.unwrap(), &mut payload);
             let out = Vp8::read(&payload).unwrap();
             seen.push((sent.sequence, out.picture_id.unwrap(), out.tl0.unwrap(), out.key_idx.unwrap()));
@@ -420,8 +438,9 @@ mod tests {
                 } else if picture == 120 {
                     lost.push((sequence, payload));
                 } else {
-                    let sent =
-                        rewriter.forward(Incoming { source: 1, sequence, timestamp: 1, vp8 }, now).unwrap();
+                    let sent = rewriter
+                        .forward(Incoming { source: 1, sequence, timestamp: 1, vp8, frame_number: None }, now)
+                        .unwrap();
                     sent.shift.rewrite(vp8.unwrap(), &mut payload);
                     seen.push((sent.sequence, Vp8::read(&payload).unwrap().picture_id.unwrap()));
                 }
@@ -429,8 +448,9 @@ mod tests {
                 if picture == 124 && temporal == 0 {
                     let (sequence, mut payload) = lost.pop().unwrap();
                     let vp8 = Vp8::read(&payload);
-                    let sent =
-                        rewriter.forward(Incoming { source: 1, sequence, timestamp: 1, vp8 }, now).unwrap();
+                    let sent = rewriter
+                        .forward(Incoming { source: 1, sequence, timestamp: 1, vp8, frame_number: None }, now)
+                        .unwrap();
                     sent.shift.rewrite(vp8.unwrap(), &mut payload);
                     seen.push((sent.sequence, Vp8::read(&payload).unwrap().picture_id.unwrap()));
                     assert_eq!(rewriter.look_up(sent.sequence), Some(sent));

@@ -20,6 +20,8 @@ pub struct Kept {
     pub at: Instant,
     /// What the codec made.
     pub payload: Bytes,
+    /// Its [dependency descriptor](super::dependency), as the publisher wrote it; empty where there is none.
+    pub descriptor: Bytes,
 }
 
 /// The last packets of one layer by sequence number.
@@ -136,7 +138,15 @@ mod tests {
 
     fn kept(sequence: u16) -> Kept {
         let at = crate::rtp::beginning();
-        Kept { sequence, timestamp: 0, marker: false, keyframe: false, at, payload: Bytes::new() }
+        Kept {
+            sequence,
+            timestamp: 0,
+            marker: false,
+            keyframe: false,
+            at,
+            payload: Bytes::new(),
+            descriptor: Bytes::new(),
+        }
     }
 
     proptest! {

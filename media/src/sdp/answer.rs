@@ -90,7 +90,10 @@ impl Answerer<'_> {
         for (id, extension) in &section.extensions {
             // What only a sender of layers writes has no place on a slot.
             let fits = section.direction != Direction::Receives
-                || matches!(extension, Extension::Mid | Extension::TransportCc);
+                || matches!(
+                    extension,
+                    Extension::Mid | Extension::TransportCc | Extension::DependencyDescriptor
+                );
             if fits {
                 let _ = write!(out, "a=extmap:{id} {}\r\n", extension.uri());
             }

@@ -52,9 +52,15 @@ impl Offer {
             return Err(SdpError::TooLarge);
         }
         let (session, media) = parts.split_first().ok_or(SdpError::Malformed)?;
-        let sections = media.iter().map(|lines| section(lines)).collect::<Result<Vec<_>, _>>()?;
+        let mut sections = media.iter().map(|lines| section(lines)).collect::<Result<Vec<_>, _>>()?;
         if sections.is_empty() {
             return Err(SdpError::Malformed);
+        }
+        // It does not fit into headers of one byte, which are mixed with others only where that is agreed on (RFC 8285 section 4.1.2).
+        if !session.contains(&"a=extmap-allow-mixed") {
+            for section in &mut sections {
+                section.extensions.retain(|(_, extension)| *extension != Extension::DependencyDescriptor);
+            }
         }
         let bundle = value(session, "a=group:BUNDLE").ok_or(SdpError::Unbundled)?;
         let bundled: Vec<&str> = bundle.split(' ').filter(|mid| !mid.is_empty()).collect();

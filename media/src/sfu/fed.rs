@@ -138,6 +138,7 @@ impl Sfu {
                 keyframe: codec.begins_keyframe(&packet.payload),
                 payload: packet.payload.clone(),
                 at: came,
+                descriptor: Bytes::new(),
             };
             let is_new = fed.gop.get(&key).is_none_or(|(_, timestamp)| *timestamp != packet.timestamp);
             if kept.keyframe && is_new {

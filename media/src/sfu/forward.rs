@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::allowance::Over;
+use super::copy::{Extensions, write};
 use super::member::{Slot, StreamOf, source_id};
 use super::{Member, Out, Sfu, Taken};
+use crate::rtp::dependency::Descriptor;
 use crate::rtp::packet::{Header, Packet};
 use crate::rtp::payload::{Codec, Vp8};
 use crate::rtp::reception::Stream;
@@ -159,7 +161,7 @@ impl Sfu {
         let Some((plain, _)) = slot.format(codec) else { return };
         let (payload_type, kept) =
             redundant.as_ref().map_or((plain, kept), |(payload_type, kept)| (*payload_type, kept));
-        let (ssrc, transport_cc) = (slot.ssrc, slot.transport_cc);
+        let (ssrc, transport_cc, dependency) = (slot.ssrc, slot.transport_cc, slot.dependency);
         slot.packets = slot.packets.wrapping_add(1);
         slot.bytes = slot.bytes.wrapping_add(kept.payload.len() as u32);
         if subscriber.listens {
@@ -169,7 +171,8 @@ impl Sfu {
         }
         let number = transport_cc
             .map(|id| (id, subscriber.estimator.send(kept.payload.len() + HEADER_BYTES, now).to_be_bytes()));
-        write(&mut self.packet, kept, sent, codec, ssrc, payload_type, None, number);
+        let extensions = Extensions { number, dependency };
+        write(&mut self.packet, kept, sent, codec, ssrc, payload_type, None, extensions);
         if let Some(transmit) = subscriber.peer.write_rtp(&self.packet) {
             self.counts.packets_out += 1;
             self.counts.bytes_out += kept.payload.len() as u64;
@@ -220,11 +223,12 @@ impl Sfu {
         let rtx = rtx?;
         let repeat = slot.rtx_sequence;
         slot.rtx_sequence = repeat.wrapping_add(1);
-        let (ssrc, transport_cc) = (slot.rtx_ssrc, slot.transport_cc);
+        let (ssrc, transport_cc, dependency) = (slot.rtx_ssrc, slot.transport_cc, slot.dependency);
         let bytes = kept.payload.len() + HEADER_BYTES;
         let number = transport_cc.map(|id| (id, subscriber.estimator.send(bytes, now).to_be_bytes()));
         let original = Some(sent.sequence);
-        write(&mut self.packet, &kept, sent.numbered(repeat), codec, ssrc, rtx, original, number);
+        let extensions = Extensions { number, dependency };
+        write(&mut self.packet, &kept, sent.numbered(repeat), codec, ssrc, rtx, original, extensions);
         out.transmits.push(subscriber.peer.write_rtp(&self.packet)?);
         Some(bytes)
     }
@@ -263,41 +267,6 @@ impl Sfu {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "they are the fields of one packet, from four places")]
-fn write(
-    packet: &mut Vec<u8>,
-    kept: &Kept,
-    sent: Sent,
-    codec: Codec,
-    ssrc: u32,
-    payload_type: u8,
-    original: Option<u16>,
-    transport: Option<(u8, [u8; 2])>,
-) {
-    packet.clear();
-    let extension = transport.as_ref().map(|(id, number)| (*id, number.as_slice()));
-    let header = Header {
-        marker: kept.marker,
-        payload_type,
-        sequence: sent.sequence,
-        timestamp: sent.shift.timestamp(kept.timestamp),
-        ssrc,
-        extensions: extension.as_slice(),
-    };
-    header.write(packet);
-    if let Some(original) = original {
-        packet.extend_from_slice(&original.to_be_bytes());
-    }
-    let begin = packet.len();
-    packet.extend_from_slice(&kept.payload);
-    if codec == Codec::Vp8
-        && let Some(vp8) = Vp8::read(&kept.payload)
-        && let Some(payload) = packet.get_mut(begin..)
-    {
-        sent.shift.rewrite(vp8, payload);
-    }
-}
-
 impl Member {
     /// Whether the client numbers sound with what was said before so.
     fn is_red(&self, payload_type: u8) -> bool {
@@ -331,7 +300,8 @@ impl Member {
         let codec = track.codec;
         let layer = track.layers.get_mut(stream.layer)?;
         let payload = Bytes::copy_from_slice(piece);
-        let kept = Kept { sequence, timestamp, marker: false, keyframe: true, at: now, payload };
+        let descriptor = Bytes::new();
+        let kept = Kept { sequence, timestamp, marker: false, keyframe: true, at: now, payload, descriptor };
         if !layer.ring.put(kept.clone()) || track.muted {
             return None;
         }
@@ -347,8 +317,11 @@ impl Member {
         now: Instant,
     ) -> Option<Arrived> {
         let mid = self.track(stream.track)?.mid.clone();
-        let audio_level = self.section(&mid).and_then(|section| section.extension(Extension::AudioLevel));
-        let level = audio_level.and_then(|id| packet.extension(id)?.first().copied());
+        let section = self.section(&mid);
+        let extension = |which| packet.extension(section?.extension(which)?);
+        let level = extension(Extension::AudioLevel).and_then(|value| value.first().copied());
+        let described = extension(Extension::DependencyDescriptor)
+            .and_then(|bytes| Some((bytes, Descriptor::read(bytes)?)));
         let track = self.track(stream.track)?;
         let codec = track.codec;
         // Padding alone: a probe of the publisher's.
@@ -373,9 +346,14 @@ impl Member {
             sequence,
             timestamp: packet.timestamp,
             marker: packet.marker,
-            keyframe: codec.begins_keyframe(&payload),
+            // What a payload says may be encrypted.
+            keyframe: described.map_or_else(
+                || codec.begins_keyframe(&payload),
+                |(_, descriptor)| descriptor.begins_keyframe,
+            ),
             at: now,
             payload,
+            descriptor: described.map(|(bytes, _)| Bytes::copy_from_slice(bytes)).unwrap_or_default(),
         };
         let temporal =
             if codec == Codec::Vp8 { Vp8::read(&kept.payload).and_then(|vp8| vp8.temporal) } else { None };
@@ -485,7 +463,9 @@ impl Slot {
         {
             return None;
         }
-        let incoming = Incoming { source, sequence: kept.sequence, timestamp: kept.timestamp, vp8 };
+        let frame_number = Descriptor::read(&kept.descriptor).map(|descriptor| descriptor.frame_number);
+        let (sequence, timestamp) = (kept.sequence, kept.timestamp);
+        let incoming = Incoming { source, sequence, timestamp, vp8, frame_number };
         self.rewriter.forward(incoming, now)
     }
 

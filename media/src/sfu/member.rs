@@ -124,6 +124,8 @@ pub(super) struct Slot {
     /// The client's number for sound with what was said before once more.
     pub(super) red: Option<u8>,
     pub(super) transport_cc: Option<u8>,
+    /// The client's number for dependency descriptors.
+    pub(super) dependency: Option<u8>,
     /// Who publishes what is in it, and what.
     pub(super) bound: Option<(u32, TrackKey)>,
     pub(super) target: usize,
@@ -197,6 +199,7 @@ impl Member {
             formats: formats.collect(),
             red: section.formats.iter().find_map(|format| format.red),
             transport_cc: section.extension(Extension::TransportCc),
+            dependency: section.extension(Extension::DependencyDescriptor),
             bound: None,
             target: 0,
             temporal: u8::MAX,

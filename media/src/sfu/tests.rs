@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 mod contain;
 mod demux;
+mod encrypted;
 mod faces;
 mod feed;
 mod limits;

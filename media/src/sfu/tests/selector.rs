@@ -85,6 +85,7 @@ fn packets(encoder: &mut Encoder, layer: usize, count: u8, keyframe: bool, now: 
                 keyframe: Codec::Vp8.begins_keyframe(&payload),
                 at: now,
                 payload: bytes::Bytes::copy_from_slice(&payload),
+                descriptor: bytes::Bytes::new(),
             }
         })
         .collect()
