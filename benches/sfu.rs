@@ -19,6 +19,7 @@ use nova_media::peer::{Credentials, Identity};
 use nova_media::rtp::packet::Header;
 use nova_media::rtp::payload::Vp8;
 use nova_media::rtp::rewriter::{Incoming, Rewriter};
+use nova_media::rtp::rtcp;
 use nova_media::sdp::Offer;
 use nova_media::sfu::{Event, MemberId, Out, POLL, Sfu, Source, Want};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
@@ -59,6 +60,8 @@ struct Person {
     layers: usize,
     /// The engine's side of their ICE session.
     ice: Credentials,
+    /// Of what is sent to them in their last tile.
+    tile: u32,
 }
 
 struct Room {
@@ -83,6 +86,8 @@ impl Room {
         let line = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key)).expect("a line").trim();
         let ice =
             Credentials { ufrag: line("a=ice-ufrag:").to_owned(), password: line("a=ice-pwd:").to_owned() };
+        let tile = answer.lines().filter_map(|line| line.strip_prefix("a=ssrc-group:FID ")).next_back();
+        let tile = tile.and_then(|tile| tile.split(' ').next()?.parse().ok()).expect("a tile");
         let digits = line("a=fingerprint:sha-256 ").split(':');
         let mut fingerprint = [0; 32];
         for (place, digits) in fingerprint.iter_mut().zip(digits) {
@@ -101,7 +106,7 @@ impl Room {
             }
         }
         assert!(client.is_connected(), "a handshake without losses ends");
-        self.people.push(Person { id, client, address, number: 0, sequences: [0; 4], layers: 3, ice });
+        self.people.push(Person { id, client, address, number: 0, sequences: [0; 4], layers: 3, ice, tile });
     }
 
     fn fill(&mut self, people: usize) {
@@ -323,6 +328,26 @@ fn refusals() {
             (took, stats, DATAGRAMS as u64)
         });
     }
+    // As many packets as one datagram can ask for again, of which nothing is known.
+    let tile = room.people.first().expect("is there").tile;
+    let (mut asks, all) = (Vec::new(), (0..510).collect::<Vec<u16>>());
+    for at in 0..11 {
+        rtcp::write_nack(&mut asks, 1, tile, &all.iter().map(|one| one + at * 512).collect::<Vec<_>>());
+    }
+    tell(&format!("a request for {} packets again, {} bytes", 510 * 11, asks.len()), || {
+        let person = room.people.first_mut().expect("is there");
+        let sealed: Vec<_> = (0..500).filter_map(|_| person.client.seal_rtcp(&asks)).collect();
+        let (asked, region, began) = (room.sfu.counts().nacked, Region::new(ALLOCATOR), Instant::now());
+        for compound in &sealed {
+            // No more than may be said.
+            room.now += Duration::from_millis(20);
+            room.sfu.input(compound, from, room.now, &mut room.out);
+            room.out.transmits.clear();
+        }
+        let (took, stats) = (began.elapsed(), region.change());
+        assert_eq!(room.sfu.counts().nacked - asked, 500 * 510 * 11);
+        (took, stats, 500)
+    });
     let next = |room: &mut Room| {
         let person = room.people.first_mut().expect("is there");
         let packet = packet(person, 0, 3, 20, SOUND_BYTES);

@@ -72,6 +72,7 @@ impl Shard {
         let refused = |reason, count| metrics.rtc_refused.with_label_values(&[reason]).inc_by(count);
         refused("bitrate", now.refused_bitrate - before.refused_bitrate);
         refused("sound", now.refused_sound - before.refused_sound);
+        refused("rtcp", now.refused_rtcp - before.refused_rtcp);
         let bytes = |direction, count| metrics.rtc_bytes.with_label_values(&[direction]).inc_by(count);
         bytes("in", now.bytes_in - before.bytes_in);
         bytes("out", now.bytes_out - before.bytes_out);

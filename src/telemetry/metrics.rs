@@ -144,7 +144,7 @@ metrics! {
     rtc_panics: IntCounter = "nova_rtc_panics_total" [] "Panics over a participant of a call or an order, who was expelled while the others went on.";
     rtc_shard_restarts: IntCounter = "nova_rtc_shard_restarts_total" [] "Media shards that panicked and began anew; everybody on them was told to come again.";
     rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
-    rtc_refused: IntCounterVec = "nova_rtc_refused_packets_total" ["reason"] "Packets of participants who sent more than they may: bitrate, sound.";
+    rtc_refused: IntCounterVec = "nova_rtc_refused_packets_total" ["reason"] "Packets of participants who sent more than they may: bitrate, sound, rtcp (reports, and what is asked for).";
     rtc_bytes: IntCounterVec = "nova_rtc_bytes_total" ["direction"] "Bytes of RTP payload, in and out.";
     rtc_nacks: IntCounter = "nova_rtc_nacks_total" [] "Packets publishers were asked for again.";
     rtc_keyframes: IntCounter = "nova_rtc_keyframe_requests_total" [] "Keyframes publishers were asked for.";

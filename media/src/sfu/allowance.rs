@@ -1,4 +1,5 @@
-//! How much a participant may publish: what is forwarded to a hundred others has to be bounded before it is.
+//! How much a participant may publish and say of what arrives: what is forwarded to a hundred others, and what makes work, has to be bounded
+//! before it is.
 //!
 //! A packet costs a shard about the same whatever is in it, so small ones count as more than they are. Sound has a bound of its own: it is
 //! made of small packets, and every one of a voice that is let in goes to everybody. Retransmissions count as what they repeat does, and so
@@ -19,11 +20,17 @@ const SOUND_BYTES_PER_S: u32 = 125_000;
 /// The same of sound: 500 packets a second, ten times what browsers send of one microphone.
 const SOUND_PACKET_BYTES_MIN: u32 = 250;
 
+/// Bytes of RTCP a second: a browser that is sent 20 Mbit/s and tells what arrived of it says 10,000.
+const RTCP_BYTES_PER_S: u32 = 100_000;
+/// What a compound counts as at least: 2,000 requests a second to send something again.
+const RTCP_BYTES_MIN: u32 = 50;
+
 /// What somebody has left. Each holds as much as a second brings.
 #[derive(Debug)]
 pub(super) struct Allowance {
     all: Bucket,
     sound: Bucket,
+    rtcp: Bucket,
 }
 
 /// What there is too much of.
@@ -33,6 +40,8 @@ pub(super) enum Over {
     Bitrate,
     /// Of sound.
     Sound,
+    /// Of reports, and of what is asked for.
+    Rtcp,
 }
 
 impl Allowance {
@@ -40,12 +49,14 @@ impl Allowance {
     pub(super) fn new(kbps: u32, now: Instant) -> Allowance {
         let bytes_per_s = kbps.saturating_mul(125);
         let sound = Bucket::new(SOUND_BYTES_PER_S, SOUND_BYTES_PER_S, now);
-        Allowance { all: Bucket::new(bytes_per_s, bytes_per_s, now), sound }
+        let rtcp = Bucket::new(RTCP_BYTES_PER_S, RTCP_BYTES_PER_S, now);
+        Allowance { all: Bucket::new(bytes_per_s, bytes_per_s, now), sound, rtcp }
     }
 
     /// Nothing at all: of who does not publish over the network.
     pub(super) fn none(now: Instant) -> Allowance {
-        Allowance { all: Bucket::new(0, 0, now), sound: Bucket::new(0, 0, now) }
+        let nothing = || Bucket::new(0, 0, now);
+        Allowance { all: nothing(), sound: nothing(), rtcp: nothing() }
     }
 
     /// A packet of so many bytes is published, or a piece of one. What is beyond takes nothing.
@@ -62,6 +73,18 @@ impl Allowance {
         if is_sound {
             self.sound.take(of_sound);
         }
+        Ok(())
+    }
+}
+
+impl Allowance {
+    /// A compound of RTCP of so many bytes came.
+    pub(super) fn spend_rtcp(&mut self, bytes: usize, now: Instant) -> Result<(), Over> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(RTCP_BYTES_MIN);
+        if !self.rtcp.has(bytes, now) {
+            return Err(Over::Rtcp);
+        }
+        self.rtcp.take(bytes);
         Ok(())
     }
 }

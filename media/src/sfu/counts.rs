@@ -31,6 +31,8 @@ pub struct Counts {
     pub refused_sound: u64,
     /// Panics over participants, who were expelled.
     pub panics: u64,
+    /// Compounds of RTCP of participants who say more than they may.
+    pub refused_rtcp: u64,
     /// Messages that came on data channels.
     pub messages_in: u64,
     /// Messages that were given to data channels.

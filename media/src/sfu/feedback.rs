@@ -19,6 +19,10 @@ const RECEIVER: u32 = 1;
 impl Sfu {
     pub(super) fn hear_rtcp(&mut self, from: u32, compound: &BytesMut, now: Instant, out: &mut Out) {
         let epoch = self.epoch;
+        let Some(member) = self.members.get_mut(from as usize) else { return };
+        if let Err(over) = member.allowance.spend_rtcp(compound.len(), now) {
+            return self.refuse(over);
+        }
         let mut heard = Vec::new();
         // What came before something broken is as good.
         let _ = rtcp::read(compound, |one| heard.push(one));

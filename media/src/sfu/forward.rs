@@ -59,10 +59,11 @@ impl Sfu {
         }
     }
 
-    fn refuse(&mut self, over: Over) {
+    pub(super) fn refuse(&mut self, over: Over) {
         match over {
             Over::Bitrate => self.counts.refused_bitrate += 1,
             Over::Sound => self.counts.refused_sound += 1,
+            Over::Rtcp => self.counts.refused_rtcp += 1,
         }
     }
 

@@ -165,3 +165,40 @@ fn what_may_be_published_is_what_was_said() {
     }
     assert_eq!((call.people[bo].rtp.len(), call.sfu.counts().refused_bitrate), (250, 1_500));
 }
+
+#[test]
+fn a_flood_of_requests_is_bounded_and_who_asks_as_browsers_do_is_not() {
+    let mut scene = Scene::new();
+    let (bo, cy) = (scene.bo, scene.cy);
+    scene.pass(1, |_| {});
+    let ssrc = Packet::read(&scene.call.people[bo].rtp[0]).unwrap().ssrc;
+    // As much as fits, of numbers of which nothing is known: thirty thousand a second are looked up, not half a million.
+    let asks: Vec<u16> = (0..500).map(|at| 20_000 + at * 20).collect();
+    let mut storm = Vec::new();
+    while storm.len() < 1_000 {
+        rtcp::write_nack(&mut storm, 1, ssrc, &asks[..100]);
+    }
+    let before = scene.call.sfu.counts();
+    let mut sent = 0;
+    scene.pass(2, |call| {
+        for _ in 0..50 {
+            sent += 1;
+            call.says_rtcp(bo, &storm);
+        }
+    });
+    let counts = scene.call.sfu.counts();
+    let heard = sent - (counts.refused_rtcp - before.refused_rtcp);
+    let most = 300_000 / storm.len() as u64;
+    assert!(heard <= most && heard + 10 > most, "{heard} of {sent}, at most {most}");
+    assert_eq!(counts.nacked - before.nacked, heard * 300, "all of what is heard");
+    // Twice as often as browsers tell what arrived, both at once.
+    scene.pass(1, |_| {});
+    let (refused, mut report) = (scene.call.sfu.counts().refused_rtcp, Vec::new());
+    rtcp::write_nack(&mut report, 1, ssrc, &asks[..10]);
+    scene.pass(2, |call| {
+        for who in [bo, cy] {
+            call.says_rtcp(who, &report);
+        }
+    });
+    assert_eq!(scene.call.sfu.counts().refused_rtcp, refused);
+}
