@@ -26,7 +26,7 @@ impl Bucket {
         self.have >= f64::from(amount)
     }
 
-    /// Takes so much, which [is there](Self::has).
+    /// Takes so much, which [is there](Self::has); what is not is owed, and nothing is there before that is paid.
     pub(crate) fn take(&mut self, amount: u32) {
         self.have -= f64::from(amount);
     }

@@ -24,6 +24,8 @@ const SOUND_PACKET_BYTES_MIN: u32 = 250;
 const RTCP_BYTES_PER_S: u32 = 100_000;
 /// What a compound counts as at least: 2,000 requests a second to send something again.
 const RTCP_BYTES_MIN: u32 = 50;
+/// Packets a feedback speaks of that count as a byte of it.
+const PACKETS_PER_BYTE: usize = 2;
 
 /// What somebody has left. Each holds as much as a second brings.
 #[derive(Debug)]
@@ -86,6 +88,12 @@ impl Allowance {
         }
         self.rtcp.take(bytes);
         Ok(())
+    }
+
+    /// A compound that was paid for speaks of so many packets. In two bytes it can say of thousands that they are lost; what that takes to
+    /// hear is paid afterwards, with what comes next.
+    pub(super) fn owe_rtcp(&mut self, packets: usize) {
+        self.rtcp.take(u32::try_from(packets / PACKETS_PER_BYTE).unwrap_or(u32::MAX));
     }
 }
 

@@ -42,6 +42,7 @@ impl Sfu {
                 }
                 Rtcp::Feedback(feedback) => {
                     let Some(member) = self.members.get_mut(from as usize) else { return };
+                    member.allowance.owe_rtcp(feedback.arrivals.len());
                     member.estimator.hear(&feedback, now);
                 }
                 Rtcp::Remb { bitrate_bps } => {

@@ -202,3 +202,30 @@ fn a_flood_of_requests_is_bounded_and_who_asks_as_browsers_do_is_not() {
     });
     assert_eq!(scene.call.sfu.counts().refused_rtcp, refused);
 }
+
+#[test]
+fn a_few_bytes_that_say_thousands_of_packets_are_lost_are_not_cheap() {
+    let mut call = Call::new();
+    let bo = call.join();
+    // One that came, and four thousand that did not.
+    let told: Vec<Option<i64>> = std::iter::once(Some(0)).chain(vec![None; 4_000]).collect();
+    let mut storm = Vec::new();
+    for count in 0..25 {
+        rtcp::write_feedback(&mut storm, 1, 1, count, 1, &told);
+    }
+    assert!(storm.len() < 1_000, "{} bytes", storm.len());
+    for _ in 0..10 {
+        call.says_rtcp(bo, &storm);
+    }
+    // The second is heard on credit.
+    assert_eq!(call.sfu.counts().refused_rtcp, 8);
+    call.pass(1_500);
+    // What browsers say of 2,400 packets a second, for five seconds.
+    for count in 0..100 {
+        let mut report = Vec::new();
+        rtcp::write_feedback(&mut report, 1, 1, count, u16::from(count) * 120, &[Some(0); 120]);
+        call.says_rtcp(bo, &report);
+        call.pass(50);
+    }
+    assert_eq!(call.sfu.counts().refused_rtcp, 8);
+}
