@@ -93,12 +93,20 @@ impl Sfu {
             out.events.push(Event::Speakers(key, ids));
         }
         if stale {
-            // The order in which voices and faces are let in.
+            // The order in which voices and faces are let in. The sound of what is shared comes after whoever speaks loudest: who hears
+            // only one hears a voice, and nobody is shown something they cannot hear because others have said a word.
+            let sounds = candidates.iter().filter(|candidate| candidate.source == Source::ScreenAudio);
+            let shared = sounds.map(|candidate| candidate.key).min();
             candidates.sort_by_key(|candidate| {
                 let place = speakers.iter().position(|speaker| *speaker == candidate.member);
+                let rank = match candidate.source {
+                    Source::ScreenAudio if shared == Some(candidate.key) => Some(1),
+                    Source::ScreenAudio => None,
+                    _ => place.map(|place| 2 * place),
+                };
                 (
                     candidate.source != Source::Screen,
-                    place.unwrap_or(usize::MAX),
+                    rank.unwrap_or(usize::MAX),
                     Reverse(candidate.spoke_at),
                     candidate.key,
                 )

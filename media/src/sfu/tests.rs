@@ -213,6 +213,38 @@ fn of_many_voices_the_loudest_is_let_in() {
 }
 
 #[test]
+fn the_sound_of_a_screen_stays_while_many_speak_and_takes_nobody_the_only_voice() {
+    let section = sdp::tests::OFFER.split("m=").nth(3).unwrap();
+    let two_slots = format!("{}m={}", sdp::tests::OFFER, section.replace("a=mid:2", "a=mid:4"));
+    let two_slots = two_slots.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1 2 3 4");
+    let mut call = Call::new();
+    let (shares, hears_two, hears_one) = (call.join(), call.join_with(&two_slots), call.join());
+    let speakers = [call.join(), call.join(), call.join()];
+    call.publish(shares, 1, "0", Source::ScreenAudio);
+    for (who, key) in speakers.into_iter().zip(10..) {
+        call.publish(who, key, "0", Source::Microphone);
+    }
+    for sequence in 0..100 {
+        call.voice(shares, sequence, 60);
+        for (who, level) in speakers.into_iter().zip([40, 30, 20]) {
+            call.voice(who, sequence, level);
+        }
+        call.pass(25);
+    }
+    let heard = |who: usize| -> Vec<TrackKey> {
+        let id = call.people[who].id;
+        let slots = call.events.iter().rev().find_map(|event| match event {
+            Event::Slots(of, slots) if *of == id => Some(slots),
+            _ => None,
+        });
+        let mut heard: Vec<TrackKey> = slots.unwrap().iter().filter_map(|(_, track)| *track).collect();
+        heard.sort_unstable();
+        heard
+    };
+    assert_eq!((heard(hears_two), heard(hears_one), heard(shares)), (vec![1, 12], vec![12], vec![12]));
+}
+
+#[test]
 fn who_leaves_and_what_is_muted_is_forwarded_no_more() {
     let mut call = Call::new();
     let (ann, bo) = (call.join(), call.join());
