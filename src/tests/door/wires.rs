@@ -82,8 +82,13 @@ impl Raw {
             if let Some((first, head, len)) = parsed
                 && self.unread.len() >= head + len
             {
+                const PING: u8 = 0x89;
                 let payload = self.unread[head..head + len].to_vec();
                 self.unread.drain(..head + len);
+                // The first of them comes at any moment of the interval.
+                if first == PING {
+                    continue;
+                }
                 return Some((first, payload));
             }
             if !self.more() {
