@@ -70,6 +70,8 @@ function OneFeed({ which, posted }: { which: Which; posted: Post | null }) {
   const newest = list.posts.reduce((top, post) => (post.id > top ? post.id : top), "");
   const [newer, set_newer] = useState(0);
   const seen = useRef(posted?.id);
+  // The newest post the engine has told of.
+  const told = useRef("");
 
   useEffect(() => {
     if (posted && posted.id !== seen.current && which !== "discover") list.add(posted);
@@ -91,10 +93,15 @@ function OneFeed({ which, posted }: { which: Which; posted: Post | null }) {
     const timer = setInterval(() => void look(), LOOK_EVERY_MS);
     const back = () => void look();
     let soon: ReturnType<typeof setTimeout> | undefined;
-    const deaf = the_socket().on("feed", (push) => {
-      if (push.newest <= newest) return;
+    const look_soon = () => {
       clearTimeout(soon);
-      soon = setTimeout(back, LOOK_AFTER_MS);
+      if (told.current > newest) soon = setTimeout(back, LOOK_AFTER_MS);
+    };
+    // What was told while the list was on its way may have come too late for it.
+    if (!list.loading) look_soon();
+    const deaf = the_socket().on("feed", (push) => {
+      if (push.newest > told.current) told.current = push.newest;
+      look_soon();
     });
     document.addEventListener("visibilitychange", back);
     addEventListener("focus", back);
