@@ -4,9 +4,11 @@
 //! However it goes, what is sent out for what came is bounded, and so is what is kept.
 #![no_main]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod held;
+mod script;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -17,33 +19,15 @@ use nova_media::rtp::packet::Header;
 use nova_media::sdp::Offer;
 use nova_media::sfu::{Event, MemberId, Out, Sfu, Source, Want};
 
+use held::HELD;
+use script::Script;
+
 /// A microphone, a camera in two layers, and a slot for each.
 const OFFER: &str = include_str!("call.sdp");
 /// Bytes both may have together: a second of everything they send, and what is remembered of what they were sent.
 const HELD_BYTES_MAX: usize = 16 << 20;
 /// Datagrams that come of one: to the other, asked for again, in redundant sound, of a probe.
 const SENT_AT_ONCE_MAX: usize = 600;
-
-/// The system's memory, and how much of it is in use.
-struct Counted;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is left to the system.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) };
-    }
-}
-
-#[global_allocator]
-static MEMORY: Counted = Counted;
 
 static IDENTITIES: LazyLock<[Arc<Identity>; 2]> =
     LazyLock::new(|| [(); 2].map(|()| Arc::new(Identity::generate().expect("a certificate"))));
@@ -56,33 +40,6 @@ fuzz_target!(|data: &[u8]| {
         call.take(step, &mut script);
     }
 });
-
-/// What is left of the input.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.u8().unwrap_or(0)
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_be_bytes([self.byte(), self.byte()])
-    }
-
-    /// Behind its length, in one byte.
-    fn bytes(&mut self) -> &'a [u8] {
-        let len = usize::from(self.byte());
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 struct Person {
     client: Client,

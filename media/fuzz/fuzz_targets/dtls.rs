@@ -5,9 +5,11 @@
 //! connected only with the certificate the signalling named.
 #![no_main]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod held;
+mod script;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -17,38 +19,15 @@ use nova_media::peer::client::Client;
 use nova_media::peer::{Credentials, Identity, Input, Peer, Transmit};
 use nova_media::stun::Binding;
 
+use held::HELD;
+use script::Script;
+
 /// Bytes one participant may have at most, however much it sends, what it is being answered included.
 const HELD_BYTES_MAX: usize = 1 << 20;
 /// Bytes of all our flights together: each is sent eight times at most, and a verdict for each record that shakes hands.
 const SENT_BYTES_MAX: usize = 64 << 10;
 /// A flight and an alert.
 const SENT_AT_ONCE_MAX: usize = 4 << 10;
-
-/// The system's memory, and how much of it is in use.
-struct Counted;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is left to the system.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) };
-    }
-}
-
-#[global_allocator]
-static MEMORY: Counted = Counted;
 
 /// Ours, theirs, and a stranger's, whose fingerprint the signalling may have named in place of theirs.
 static IDENTITIES: LazyLock<[Arc<Identity>; 3]> =
@@ -67,29 +46,6 @@ fuzz_target!(|data: &[u8]| {
     call.now += Duration::from_secs(40);
     assert!(call.peer.poll(call.now, &mut Vec::new()).is_err(), "who is silent has gone");
 });
-
-/// What is left of the input.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_be_bytes([self.u8().unwrap_or(0), self.u8().unwrap_or(0)])
-    }
-
-    /// Behind its length, in one byte.
-    fn bytes(&mut self) -> &'a [u8] {
-        let len = usize::from(self.u8().unwrap_or(0));
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 struct Call {
     peer: Peer,
@@ -213,7 +169,7 @@ impl Call {
 
     /// A record: its content and epoch, the beginning of a message, and the rest.
     fn record(&mut self, script: &mut Script<'_>) -> Vec<u8> {
-        let (content, epoch) = (20 + script.u8().unwrap_or(0) % 5, script.u8().unwrap_or(0));
+        let (content, epoch) = (20 + script.byte() % 5, script.byte());
         let body = script.bytes();
         self.framed(content, u16::from(epoch), body)
     }
@@ -230,7 +186,7 @@ impl Call {
 
     /// Something the client says or has said, with one byte changed, a number of its own, or both.
     fn send_changed(&mut self, script: &mut Script<'_>) {
-        let (which, at, by) = (usize::from(script.u8().unwrap_or(0)), script.u16(), script.u8().unwrap_or(0));
+        let (which, at, by) = (usize::from(script.byte()), script.u16(), script.byte());
         let all = self.waiting.len() + self.sent.len();
         let Some(which) = which.checked_rem(all) else { return };
         let one = self.waiting.iter().chain(&self.sent).nth(which);
@@ -239,7 +195,7 @@ impl Call {
         if let Some(byte) = datagram.get_mut(usize::from(at) % len) {
             *byte ^= by;
         }
-        if script.u8().unwrap_or(0) & 1 == 1 && datagram.len() > 11 {
+        if script.byte() & 1 == 1 && datagram.len() > 11 {
             self.number += 1;
             datagram[5..11].copy_from_slice(&self.number.to_be_bytes()[2..]);
         }
@@ -250,9 +206,9 @@ impl Call {
     /// One message in very many pieces, forwards or backwards, in records or datagrams of their own.
     fn send_pieces(&mut self, script: &mut Script<'_>) {
         let (kind, number, order) =
-            (script.u8().unwrap_or(0), script.u8().unwrap_or(0), script.u8().unwrap_or(0));
+            (script.byte(), script.byte(), script.byte());
         let (whole, count, len) =
-            (script.u16(), script.u16() % 20_000, u16::from(script.u8().unwrap_or(0) % 4));
+            (script.u16(), script.u16() % 20_000, u16::from(script.byte() % 4));
         let mut datagram = Vec::new();
         for at in 0..count {
             let at = if order & 1 == 0 { at } else { count - 1 - at };

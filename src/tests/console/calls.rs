@@ -14,7 +14,7 @@ use crate::browser::Browser;
 use crate::services::{self, eventually};
 
 use people::PASSWORD;
-pub(super) use people::{comes, comes_in_firefox, hosts};
+pub(super) use people::{begins, comes, comes_in_firefox, hosts};
 pub(super) use seen::sees_and_hears;
 pub(super) use turn::with_turn;
 

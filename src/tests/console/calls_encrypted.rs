@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Visit;
-use super::calls::{PATIENCE, comes, sees_and_hears, waits_for};
+use super::calls::{PATIENCE, begins, comes, sees_and_hears, waits_for};
 use crate::app::TestApp;
 use crate::browser::Browser;
 use crate::services::eventually;
@@ -99,12 +99,7 @@ async fn whoever_has_the_key_sees_and_hears(manner: Manner) {
     let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
     let ann = &visit.browser;
     manner.is_of(ann, &KEY).await;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
+    let room = begins(&visit).await;
     let (bob, _) = comes(&visit.app, "bob").await;
     manner.is_of(&bob, &KEY).await;
     bob.open(&visit.app.at(&room)).await;

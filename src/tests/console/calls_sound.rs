@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Visit;
-use super::calls::{PATIENCE, comes, sees_and_hears, waits_for};
+use super::calls::{PATIENCE, comes, hosts, sees_and_hears, waits_for};
 use crate::app::TestApp;
 use crate::browser::Browser;
 use crate::chat_people::Person;
@@ -30,14 +29,8 @@ async fn redundancy(page: &Browser) -> Value {
 
 #[actix_rt::test]
 async fn browsers_say_everything_twice_and_who_cannot_read_that_hears_them_too() {
-    let visit = Visit { browser: Browser::start_with_devices().await, app: TestApp::start().await };
+    let (visit, room) = hosts(TestApp::start().await).await;
     let ann = &visit.browser;
-    visit.signs_up("ann").await;
-    ann.follow("Calls").await;
-    ann.press("Start the call").await;
-    ann.press("Join now").await;
-    waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
     let (bob, _) = comes(&visit.app, "bob").await;
     bob.open(&visit.app.at(&room)).await;
     bob.press("Join now").await;

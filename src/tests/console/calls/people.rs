@@ -52,12 +52,17 @@ impl Firefox {
 /// Ann begins a call in a browser of hers; where it is.
 pub(in crate::console) async fn hosts(app: TestApp) -> (Visit, String) {
     let visit = Visit { browser: Browser::start_with_devices().await, app };
+    let room = begins(&visit).await;
+    (visit, room)
+}
+
+/// Ann makes an account in this browser, and begins a call; where it is.
+pub(in crate::console) async fn begins(visit: &Visit) -> String {
     let ann = &visit.browser;
     visit.signs_up("ann").await;
     ann.follow("Calls").await;
     ann.press("Start the call").await;
     ann.press("Join now").await;
     waits_for("Ann is in", ann, ".group-call[data-state=in]", true).await;
-    let room = ann.path().await;
-    (visit, room)
+    ann.path().await
 }
