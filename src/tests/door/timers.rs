@@ -40,7 +40,7 @@ fn who_does_not_answer_a_ping_is_gone() {
     let mut pinged = false;
     let mut goodbye = Value::Null;
     let status = loop {
-        match raw.next().expect("a close frame before the end") {
+        match raw.next_or_ping().expect("a close frame before the end") {
             (0x89, payload) => pinged = payload.is_empty(),
             (0x81, text) => goodbye = serde_json::from_slice(&text).expect("JSON"),
             (0x88, payload) => break u16::from_be_bytes([payload[0], payload[1]]),

@@ -71,8 +71,14 @@ impl Raw {
         self.frame(0x81, message.to_string().as_bytes());
     }
 
-    /// The first byte of the next frame and its payload; `None` at the end of the connection.
+    /// The next frame that is not a ping: the first of those comes at any moment of the interval.
     pub(super) fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        const PING: u8 = 0x89;
+        std::iter::from_fn(|| self.next_or_ping()).find(|(first, _)| *first != PING)
+    }
+
+    /// The first byte of the next frame and its payload; `None` at the end of the connection.
+    pub(super) fn next_or_ping(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             let parsed = match self.unread.as_slice() {
                 [first, len @ 0..126, ..] => Some((*first, 2, usize::from(*len))),
@@ -82,13 +88,8 @@ impl Raw {
             if let Some((first, head, len)) = parsed
                 && self.unread.len() >= head + len
             {
-                const PING: u8 = 0x89;
                 let payload = self.unread[head..head + len].to_vec();
                 self.unread.drain(..head + len);
-                // The first of them comes at any moment of the interval.
-                if first == PING {
-                    continue;
-                }
                 return Some((first, payload));
             }
             if !self.more() {
