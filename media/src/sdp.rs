@@ -49,20 +49,17 @@ pub enum Extension {
     AudioLevel,
     /// Transport-wide sequence number.
     TransportCc,
-    /// When it was sent.
-    AbsSendTime,
     /// What a picture needs ([`crate::rtp::dependency`]).
     DependencyDescriptor,
 }
 
 impl Extension {
-    const ALL: [Extension; 7] = [
+    const ALL: [Extension; 6] = [
         Extension::Mid,
         Extension::Rid,
         Extension::RepairedRid,
         Extension::AudioLevel,
         Extension::TransportCc,
-        Extension::AbsSendTime,
         Extension::DependencyDescriptor,
     ];
 
@@ -75,7 +72,6 @@ impl Extension {
             Extension::TransportCc => {
                 "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
             }
-            Extension::AbsSendTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
             Extension::DependencyDescriptor => {
                 "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
             }
