@@ -36,8 +36,14 @@ pub(super) fn write(
     extensions: Extensions,
 ) {
     packet.clear();
-    let mut place = [0; DESCRIPTOR_BYTES_MAX];
-    let descriptor = extensions.dependency.and_then(|id| Some((id, renumbered(kept, sent, &mut place)?)));
+    let mut place;
+    let descriptor = match extensions.dependency {
+        Some(id) if !kept.descriptor.is_empty() => {
+            place = [0; DESCRIPTOR_BYTES_MAX];
+            renumbered(kept, sent, &mut place).map(|descriptor| (id, descriptor))
+        }
+        _ => None,
+    };
     let number = extensions.number.as_ref().map(|(id, number)| (*id, number.as_slice()));
     let (both, one);
     let extensions: &[(u8, &[u8])] = match (number, descriptor) {
