@@ -126,7 +126,7 @@ impl Room {
     fn look(&mut self, height: u16) {
         for (at, person) in self.people.iter().enumerate() {
             let others = (1..=TILES).map(|step| 2 + 2 * ((at + step) % PEOPLE) as u64);
-            let wants = others.map(|track| Want { track, height }).collect();
+            let wants = others.map(|track| Want::new(track, height)).collect();
             self.sfu.view(person.id, wants).expect("is there");
         }
     }
@@ -379,7 +379,7 @@ fn plan(tiles: usize) {
         .enumerate()
         .map(|(at, kbps)| Step { layer: at / 2, temporal: (at % 2) as u8, bps: kbps * 1_000 })
         .collect();
-    let wish = Wish { rank: Rank::Tile, steps, now: Some(2) };
+    let wish = Wish { rank: Rank::Tile, priority: 0, steps, now: Some(2) };
     let snapshot = Snapshot { budget_bps: Some(tiles as u64 * 1_250_000), wishes: vec![wish; tiles] };
     tell(&format!("allocate: a plan of {tiles} tiles"), || {
         let (region, began) = (Region::new(ALLOCATOR), Instant::now());

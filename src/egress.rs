@@ -382,7 +382,7 @@ impl Show {
     async fn set_stage(&mut self) {
         let track = *self.staged.borrow_and_update();
         self.left_at = track.is_none().then(Instant::now);
-        let want = track.map(|track| Want { track, height: STAGE_LINES });
+        let want = track.map(|track| Want::new(track, STAGE_LINES));
         self.inner.media.view(self.listener, want.into_iter().collect()).await;
     }
 

@@ -12,6 +12,7 @@ pub mod reorder;
 pub mod rewriter;
 pub mod ring;
 pub mod rtcp;
+pub mod temporal;
 pub mod vp8;
 pub mod witness;
 

@@ -16,6 +16,8 @@
 //! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
 //! | `copy` | one of these, as it is written |
+//! | `rate` | what each layer costs |
+//! | `silence` | sound that says nothing is not sent on |
 //! | `binding` | which track is in which slot, who speaks |
 //! | `topics` | what is said on data channels, to whom it goes |
 //! | [`stress`] | what is sent less of when there is too much to do |
@@ -41,10 +43,13 @@ mod member;
 mod out;
 mod place;
 mod plan;
+mod rate;
+mod silence;
 pub mod stress;
 mod topics;
 mod tracks;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -58,7 +63,7 @@ use crate::sdp::{Answerer, Direction, Kind, Offer};
 use allowance::Allowance;
 use member::Member;
 
-pub use binding::{SPEAKERS_MAX, Want};
+pub use binding::{PICTURES_MAX, SPEAKERS_MAX, Want};
 pub use counts::{Counts, Survey};
 pub use fed::Packet;
 pub use listener::PICTURE_SLOT;
@@ -295,8 +300,9 @@ impl Sfu {
         Ok(self.answer(member, offer))
     }
 
-    /// What a participant wants to see, the most important first. Without a wish it sees who spoke last.
-    pub fn view(&mut self, id: MemberId, wants: Vec<Want>) -> Result<(), SfuError> {
+    /// What a participant wants to see, of one priority the most important first. Without a wish it sees who spoke last.
+    pub fn view(&mut self, id: MemberId, mut wants: Vec<Want>) -> Result<(), SfuError> {
+        wants.sort_by_key(|want| Reverse(want.priority));
         let member = self.member(id)?;
         member.wants = Some(wants);
         let room = member.room;
@@ -378,7 +384,12 @@ impl Sfu {
         for section in offer.sections.iter().filter(|section| section.direction == Direction::Receives) {
             let open = section.kind.filter(|_| !section.formats.is_empty());
             let known = member.slots.iter().any(|slot| slot.mid == section.mid);
-            if let (Some(kind), false) = (open, known) {
+            // What is beyond is answered as inactive.
+            let is_full = |kind: Kind| {
+                let max = if kind == Kind::Audio { SPEAKERS_MAX } else { PICTURES_MAX };
+                member.slots.iter().filter(|slot| slot.kind == kind).count() >= max
+            };
+            if let (Some(kind), false) = (open.filter(|kind| !is_full(*kind)), known) {
                 let random = self.next_random();
                 // Never 0, never alike within a participant.
                 let ssrc = random as u32 & 0xFFFF_FF00 | (member.slots.len() as u32 * 2 + 1);

@@ -167,7 +167,12 @@ impl Calls {
         view.check()?;
         let View { want } = view;
         let (_, member) = self.seat(device)?;
-        let wants = want.into_iter().map(|Wanted { track, height }| Want { track, height });
+        let wants = want.into_iter().map(|Wanted { track, height, fps, priority }| Want {
+            track,
+            height,
+            fps,
+            priority,
+        });
         self.0.media.view(member, wants.collect()).await;
         Ok(None)
     }

@@ -69,6 +69,7 @@ impl Shard {
         packets("out", now.packets_out - before.packets_out);
         packets("again", now.repeated - before.repeated);
         packets("unsent", unsent);
+        packets("silent", now.silent - before.silent);
         let refused = |reason, count| metrics.rtc_refused.with_label_values(&[reason]).inc_by(count);
         refused("bitrate", now.refused_bitrate - before.refused_bitrate);
         refused("sound", now.refused_sound - before.refused_sound);

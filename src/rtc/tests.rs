@@ -303,7 +303,7 @@ async fn watched() {
         frames(&bo.1) > 10
     })
     .await;
-    stage.media.view(bo.0, vec![Want { track: 1, height: 100 }]).await;
+    stage.media.view(bo.0, vec![Want::new(1, 100)]).await;
     until(|| {
         stage.tell(&all);
         ann.1.layers_made() == 1
@@ -316,7 +316,7 @@ async fn watched() {
     })
     .await;
     let before = frames(&bo.1);
-    stage.media.view(bo.0, vec![Want { track: 1, height: 700 }]).await;
+    stage.media.view(bo.0, vec![Want::new(1, 700)]).await;
     until(|| {
         stage.tell(&all);
         ann.1.layers_made() == 3 && frames(&bo.1) > before + 10

@@ -143,7 +143,7 @@ metrics! {
     rtc_failed: IntCounterVec = "nova_rtc_failed_total" ["reason"] "Participants whose media path ended: no_path (ICE), no_keys (DTLS), silent, fault (the engine failed over them), moved (their media shard began anew).";
     rtc_panics: IntCounter = "nova_rtc_panics_total" [] "Panics over a participant of a call or an order, who was expelled while the others went on.";
     rtc_shard_restarts: IntCounter = "nova_rtc_shard_restarts_total" [] "Media shards that panicked and began anew; everybody on them was told to come again.";
-    rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full).";
+    rtc_packets: IntCounterVec = "nova_rtc_packets_total" ["direction"] "RTP packets: in, out, again (asked for by a subscriber), unsent (the socket was full), silent (not sent, since they say nothing).";
     rtc_refused: IntCounterVec = "nova_rtc_refused_packets_total" ["reason"] "Packets of participants who sent more than they may: bitrate, sound, rtcp (reports, and what is asked for).";
     rtc_bytes: IntCounterVec = "nova_rtc_bytes_total" ["direction"] "Bytes of RTP payload, in and out.";
     rtc_nacks: IntCounter = "nova_rtc_nacks_total" [] "Packets publishers were asked for again.";

@@ -11,6 +11,7 @@ mod calls_encrypted;
 mod calls_screen;
 mod calls_sound;
 mod calls_tcp;
+mod calls_view;
 mod live;
 
 /// The console of a fresh node, opened in a fresh browser.

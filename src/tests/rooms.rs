@@ -317,10 +317,18 @@ async fn hostile_signalling_is_refused_by_name() {
             "invalid_fields",
         ),
         (json!({ "type": "room.view", "want": [{ "track": 1, "height": 9_000 }] }), "invalid_fields"),
+        (json!({ "type": "room.view", "want": [{ "track": 1, "height": 90, "fps": 0 }] }), "invalid_fields"),
+        (
+            json!({ "type": "room.view", "want": [{ "track": 1, "height": 90, "priority": 256 }] }),
+            "invalid_fields",
+        ),
     ] {
         let answer = eves.asks(request.clone()).await;
         assert_eq!(answer["code"], code, "{request}: {answer}");
     }
+    let view =
+        json!({ "type": "room.view", "want": [{ "track": 1, "height": 90, "fps": 15, "priority": 255 }] });
+    assert_eq!(eves.asks(view).await["type"], "ok");
     // A storm of joins is one participant, and then told to wait.
     let stormed = loop {
         let answer = eves.joins(&room, "Eve").await;

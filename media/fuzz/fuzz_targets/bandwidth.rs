@@ -111,7 +111,7 @@ fn plan(budget_bps: Option<u64>, next: &mut impl FnMut() -> u8) {
                 })
                 .collect();
             let now = steps.len().checked_sub(usize::from(kind >> 6) + 1);
-            Wish { rank, steps, now }
+            Wish { rank, priority: kind >> 6, steps, now }
         })
         .collect();
     let snapshot = Snapshot { budget_bps, wishes };

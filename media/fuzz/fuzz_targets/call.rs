@@ -26,6 +26,8 @@ use script::Script;
 const OFFER: &str = include_str!("call.sdp");
 /// Bytes both may have together: a second of everything they send, and what is remembered of what they were sent.
 const HELD_BYTES_MAX: usize = 16 << 20;
+/// The shape of pictures that say in their headers what they are made of.
+const DESCRIBED: u8 = 3;
 /// Datagrams that come of one: to the other, asked for again, in redundant sound, of a probe.
 const SENT_AT_ONCE_MAX: usize = 600;
 
@@ -165,6 +167,10 @@ impl Call {
         let level = [script.byte()];
         let voice: &[(u8, &[u8])] = &[(3, &number), (4, b"0"), (14, &level)];
         let face: &[(u8, &[u8])] = &[(3, &number), (4, b"1"), (10, rid)];
+        let is_described = !is_voice && shape >> 4 == DESCRIBED;
+        let descriptor: &[u8] = if is_described { script.bytes() } else { &[] };
+        let descriptor = if descriptor.is_empty() { &[0] } else { descriptor };
+        let described: &[(u8, &[u8])] = &[(3, &number), (4, b"1"), (10, rid), (12, descriptor)];
         let repeat: &[(u8, &[u8])] = &[(4, b"1"), (11, rid)];
         let (payload_type, ssrc, extensions) = match (is_voice, shape >> 4) {
             (true, 0) => (63, 1, voice),
@@ -172,6 +178,7 @@ impl Call {
             (false, 0) => (97, 9, repeat),
             (false, 1) => (102, 4, face),
             (false, 2) => (96, 100 + u32::from(level[0]), face),
+            (false, DESCRIBED) => (96, 2 + u32::from(shape >> 2 & 1), described),
             (false, _) => (96, 2 + u32::from(shape >> 2 & 1), face),
         };
         let mut packet = Vec::new();
@@ -205,7 +212,9 @@ impl Call {
         match what % 6 {
             0 => drop(self.sfu.view(id, Vec::new())),
             1 => {
-                let wants = [2, 12].map(|track| Want { track, height: script.u16() });
+                let fps = (what & 128 != 0).then_some(what >> 3);
+                let wants =
+                    [2, 12].map(|track| Want { fps, priority: what >> 5, ..Want::new(track, script.u16()) });
                 let _ = self.sfu.view(id, wants.to_vec());
             }
             2 => drop(self.sfu.mute(id, keys + u64::from(what >> 7) + 1, what & 64 != 0)),

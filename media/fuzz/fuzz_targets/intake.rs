@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
         timestamp = timestamp.wrapping_add(u32::from(what >> 2 & 1) * 3_000);
         now += Duration::from_millis(u64::from(what >> 3 & 3) * 150);
         let payload = Bytes::copy_from_slice(payload);
-        let kept = Kept { sequence, timestamp, marker: what & 0x20 != 0, keyframe: false, payload: payload.clone(), descriptor: Bytes::new(), at: now };
+        let kept = Kept { sequence, timestamp, marker: what & 0x20 != 0, keyframe: false, payload: payload.clone(), descriptor: Bytes::new(), part: None, at: now };
         let told = SenderTime { ntp: payload.iter().take(8).fold(0, |ntp, byte| ntp << 8 | u64::from(*byte)), timestamp };
         intake.hear(if what & 1 == 0 { Track::Audio } else { Track::Video }, told);
         match what >> 6 {

@@ -3,6 +3,8 @@
 //! Nobody is raised while somebody who could be shown is not; what is shared and what is on the stage is never taken away; and the
 //! lowest step is the last to go.
 
+use std::cmp::Reverse;
+
 /// How much a slot matters. The order is the order of importance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
@@ -30,6 +32,8 @@ pub struct Step {
 pub struct Wish {
     /// How much it matters.
     pub rank: Rank,
+    /// Of two of one rank the higher matters more.
+    pub priority: u8,
     /// Qualities, the cheapest first; none when nothing comes from the publisher.
     pub steps: Vec<Step>,
     /// What it shows now, by place in `steps`.
@@ -41,7 +45,7 @@ pub struct Wish {
 pub struct Snapshot {
     /// What may be spent on pictures, bits a second; `None` when nothing limits.
     pub budget_bps: Option<u64>,
-    /// Slots; of two of one rank the first matters more.
+    /// Slots; of two of one rank and priority the first matters more.
     pub wishes: Vec<Wish>,
 }
 
@@ -67,7 +71,8 @@ pub fn allocate(snapshot: &Snapshot) -> Plan {
         wishes.get(at).and_then(|wish| wish.steps.get(step)).map_or(0, |step| step.bps)
     };
     let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|at| wishes.get(*at).map(|wish| wish.rank));
+    let importance = |at: usize| wishes.get(at).map(|wish| (wish.rank, Reverse(wish.priority)));
+    order.sort_by_key(|at| importance(*at));
     let mut steps: Vec<Option<usize>> = vec![None; wishes.len()];
     let (mut spent, mut wanted) = (0_u64, 0_u64);
     for at in &order {
@@ -81,7 +86,7 @@ pub fn allocate(snapshot: &Snapshot) -> Plan {
             }
         }
     }
-    // The important are raised as far as they want, then the others in turns, a step at a time.
+    // The important are raised as far as they want, then the others, those of one priority in turns, a step at a time.
     let mut raise = |at: usize, steps: &mut Vec<Option<usize>>| -> bool {
         let (Some(wish), Some(Some(step))) = (wishes.get(at), steps.get_mut(at)) else { return false };
         let next = *step + 1;
@@ -104,13 +109,15 @@ pub fn allocate(snapshot: &Snapshot) -> Plan {
     for at in important {
         while raise(at, &mut steps) {}
     }
-    loop {
-        let mut any = false;
-        for at in &others {
-            any |= raise(*at, &mut steps);
-        }
-        if !any {
-            break;
+    for equals in others.chunk_by(|a, b| importance(*a) == importance(*b)) {
+        loop {
+            let mut any = false;
+            for at in equals {
+                any |= raise(*at, &mut steps);
+            }
+            if !any {
+                break;
+            }
         }
     }
     Plan { steps, spent_bps: spent, wanted_bps: wanted }
@@ -125,10 +132,10 @@ mod tests {
     fn wish() -> impl Strategy<Value = Wish> {
         let rank = prop_oneof![1 => Just(Rank::Screen), 1 => Just(Rank::Stage), 5 => Just(Rank::Tile)];
         let steps = proptest::collection::vec(1u64..2_000_000, 0..7);
-        (rank, steps, proptest::option::of(0usize..6)).prop_map(|(rank, mut costs, now)| {
+        (rank, 0u8..3, steps, proptest::option::of(0usize..6)).prop_map(|(rank, priority, mut costs, now)| {
             costs.sort_unstable();
             let step = |(at, bps)| Step { layer: at / 2, temporal: (at % 2) as u8, bps };
-            Wish { rank, steps: costs.into_iter().enumerate().map(step).collect(), now }
+            Wish { rank, priority, steps: costs.into_iter().enumerate().map(step).collect(), now }
         })
     }
 
@@ -197,7 +204,7 @@ mod tests {
         fn more_is_never_worse_for_who_matters_most(snapshot in snapshot(), more in 0u64..5_000_000) {
             let place = |plan: &Plan| {
                 let mut ranked: Vec<usize> = (0..snapshot.wishes.len()).collect();
-                ranked.sort_by_key(|at| snapshot.wishes[*at].rank);
+                ranked.sort_by_key(|at| (snapshot.wishes[*at].rank, Reverse(snapshot.wishes[*at].priority)));
                 ranked.first().and_then(|at| plan.steps[*at])
             };
             let (Some(budget), true) = (snapshot.budget_bps, snapshot.wishes.iter().all(|wish| wish.rank < Rank::Tile)) else {
@@ -214,14 +221,18 @@ mod tests {
         let steps = |all: &[u64]| -> Vec<Step> {
             all.iter().enumerate().map(|(layer, bps)| Step { layer, temporal: 0, bps: *bps }).collect()
         };
-        let tile = |now| Wish { rank: Rank::Tile, steps: steps(&[100, 400, 1_500]), now };
+        let tile = |now| Wish { rank: Rank::Tile, priority: 0, steps: steps(&[100, 400, 1_500]), now };
         let plan = |budget, wishes: Vec<Wish>| allocate(&Snapshot { budget_bps: Some(budget), wishes }).steps;
         assert_eq!(plan(300, vec![tile(None), tile(None)]), [Some(0), Some(0)]);
         assert_eq!(plan(850, vec![tile(None), tile(None)]), [Some(1), Some(1)]);
         assert_eq!(plan(800, vec![tile(None), tile(None)]), [Some(1), Some(0)], "a raise leaves room");
         assert_eq!(plan(800, vec![tile(Some(1)), tile(Some(1))]), [Some(1), Some(1)], "and stays");
         assert_eq!(plan(150, vec![tile(Some(1)), tile(Some(1))]), [Some(0), None]);
-        let screen = Wish { rank: Rank::Screen, steps: steps(&[500, 2_000]), now: None };
+        let first = |now| Wish { priority: 1, ..tile(now) };
+        assert_eq!(plan(800, vec![tile(None), first(None)]), [Some(0), Some(1)], "first what is preferred");
+        assert_eq!(plan(150, vec![tile(None), first(None)]), [None, Some(0)]);
+        assert_eq!(plan(1_900, vec![tile(None), first(None)]), [Some(0), Some(2)]);
+        let screen = Wish { rank: Rank::Screen, priority: 0, steps: steps(&[500, 2_000]), now: None };
         assert_eq!(plan(100, vec![tile(None), screen.clone()]), [None, Some(0)]);
         assert_eq!(plan(2_400, vec![tile(None), screen]), [Some(0), Some(1)]);
     }

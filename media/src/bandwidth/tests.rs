@@ -42,7 +42,7 @@ impl Sender {
 
     fn plan(&mut self) -> u64 {
         let steps = LAYERS_BPS.iter().enumerate().map(|(layer, bps)| Step { layer, temporal: 0, bps: *bps });
-        let wish = Wish { rank: Rank::Stage, steps: steps.collect(), now: self.step };
+        let wish = Wish { rank: Rank::Stage, priority: 0, steps: steps.collect(), now: self.step };
         let budget_bps = self.estimator.budget_bps(self.now);
         let plan = allocate(&Snapshot { budget_bps, wishes: vec![wish] });
         self.step = plan.steps[0];

@@ -245,6 +245,7 @@ mod tests {
             payload,
             at: beginning(),
             descriptor: Bytes::new(),
+            part: None,
         }
     }
 

@@ -91,6 +91,7 @@ mod tests {
             keyframe: false,
             payload: Bytes::new(),
             descriptor: Bytes::new(),
+            part: None,
             at: crate::rtp::beginning(),
         }
     }

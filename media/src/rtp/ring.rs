@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::temporal::Part;
+
 /// One packet in clear, as the publisher sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -22,6 +24,8 @@ pub struct Kept {
     pub payload: Bytes,
     /// Its [dependency descriptor](super::dependency), as the publisher wrote it; empty where there is none.
     pub descriptor: Bytes,
+    /// What it is to who is not sent all; `None` where there are no temporal layers.
+    pub part: Option<Part>,
 }
 
 /// The last packets of one layer by sequence number.
@@ -146,6 +150,7 @@ mod tests {
             at,
             payload: Bytes::new(),
             descriptor: Bytes::new(),
+            part: None,
         }
     }
 

@@ -5,11 +5,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::member::{Slot, Track};
+use super::silence::Heard;
 use super::{Event, MemberId, Out, RoomKey, Sfu, Source, TrackKey};
 use crate::sdp::Kind;
 
-/// Voices that are heard at a time, where more would like to be.
+/// Voices that are heard at a time, where more would like to be; slots for sound of a participant.
 pub const SPEAKERS_MAX: usize = 3;
+/// Slots for pictures of a participant.
+pub const PICTURES_MAX: usize = 25;
 /// The level of silence (RFC 6464: -127 dBov).
 pub(super) const SILENCE: f32 = 127.0;
 /// Louder than this is speech, in -dBov.
@@ -22,12 +25,25 @@ const HYSTERESIS: f32 = 6.0;
 const FULL_HEIGHT: u16 = 720;
 
 /// What a participant wants to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
     /// Of which track.
     pub track: TrackKey,
     /// How high it is shown, in pixels.
     pub height: u16,
+    /// Pictures a second that are enough; `None`: all there are. Fewer are sent where the stream has temporal layers, and never fewer than
+    /// this if there are so many.
+    pub fps: Option<u8>,
+    /// Of two wishes the one with the higher number is let in first, sent better pictures first, and paused last. Of equal ones the first
+    /// is let in first and paused last, and they get better in turns.
+    pub priority: u8,
+}
+
+impl Want {
+    /// A track so high, with all its pictures and no precedence.
+    pub fn new(track: TrackKey, height: u16) -> Want {
+        Want { track, height, fps: None, priority: 0 }
+    }
 }
 
 /// What could be in a slot.
@@ -43,7 +59,8 @@ struct Candidate {
 
 impl Track {
     /// A packet of this loudness came, in -dBov.
-    pub(super) fn hear(&mut self, level: u8, now: Instant) {
+    pub(super) fn hear(&mut self, level: u8, now: Instant) -> Heard {
+        let heard = self.silence.hear(level, now);
         // Quick to rise, slow to fall: a word's pause is not a silence. At 50 packets a second this is about 100 ms and 1 s.
         let level = f32::from(level);
         let share = if level < self.level { 0.2 } else { 0.02 };
@@ -51,6 +68,7 @@ impl Track {
         if self.level < SPEECH {
             self.spoke_at = Some(now);
         }
+        heard
     }
 }
 
@@ -150,13 +168,16 @@ impl Sfu {
                 candidates.iter().filter(|candidate| candidate.kind == kind && candidate.member != index);
             let room = member.slots.iter().filter(|slot| slot.kind == kind).count();
             let room = if kind == Kind::Video { room.min(faces_max) } else { room };
-            let chosen: Vec<(&Candidate, u16)> = match (&wants, kind) {
+            let chosen: Vec<(&Candidate, Want)> = match (&wants, kind) {
                 (Some(wants), Kind::Video) => wants
                     .iter()
-                    .filter_map(|want| Some((others.clone().find(|one| one.key == want.track)?, want.height)))
+                    .filter_map(|want| Some((others.clone().find(|one| one.key == want.track)?, *want)))
                     .take(room)
                     .collect(),
-                _ => others.map(|candidate| (candidate, FULL_HEIGHT)).take(room).collect(),
+                _ => others
+                    .map(|candidate| (candidate, Want::new(candidate.key, FULL_HEIGHT)))
+                    .take(room)
+                    .collect(),
             };
             let is_chosen = |key: TrackKey| chosen.iter().any(|(candidate, _)| candidate.key == key);
             let of_kind = |slot: &&mut Slot| slot.kind == kind;
@@ -166,7 +187,7 @@ impl Sfu {
                     changed = true;
                 }
             }
-            for (candidate, height) in chosen {
+            for (place, (candidate, want)) in chosen.into_iter().enumerate() {
                 let there = member
                     .slots
                     .iter_mut()
@@ -184,7 +205,8 @@ impl Sfu {
                         slot
                     }
                 };
-                slot.height = height;
+                (slot.height, slot.fps, slot.priority, slot.place) =
+                    (want.height, want.fps, want.priority, place);
             }
         }
         if changed {

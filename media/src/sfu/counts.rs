@@ -11,6 +11,8 @@ pub struct Counts {
     pub packets_out: u64,
     /// Bytes of their payloads.
     pub bytes_out: u64,
+    /// Packets of sound that were not sent, since they say nothing.
+    pub silent: u64,
     /// Packets subscribers asked for again and got.
     pub repeated: u64,
     /// Packets publishers were asked for again.

@@ -15,6 +15,7 @@ use super::allowance::Allowance;
 use super::feedback::ntp_of;
 use super::forward::Arrived;
 use super::member::{StreamOf, Track, source_id};
+use super::silence::Heard;
 use super::{Member, MemberId, Out, RoomKey, Sfu, SfuError, Source, TrackKey};
 use crate::peer::Peer;
 use crate::rtp::payload::Codec;
@@ -139,6 +140,7 @@ impl Sfu {
                 payload: packet.payload.clone(),
                 at: came,
                 descriptor: Bytes::new(),
+                part: None,
             };
             let is_new = fed.gop.get(&key).is_none_or(|(_, timestamp)| *timestamp != packet.timestamp);
             if kept.keyframe && is_new {
@@ -148,14 +150,19 @@ impl Sfu {
             let shift = ntp_of(came.saturating_duration_since(epoch)).wrapping_sub(ntp);
             member.ntp_shift.get_or_insert(shift);
             let Some(layer) = track.layers.first_mut() else { return Err(SfuError::Gone) };
-            layer.hear(&kept, None, came);
+            layer.hear(&kept, came);
             layer.report = Some((ntp, packet.timestamp, came));
             layer.ring.put(kept.clone());
             let subscribers = std::mem::take(&mut track.subscribers);
             let stream = StreamOf { track: key, layer: 0, repairs: false };
             self.counts.packets_in += 1;
             self.counts.bytes_in += kept.payload.len() as u64;
-            self.deliver(id.index, Arrived { codec, stream, kept, subscribers }, now, out);
+            self.deliver(
+                id.index,
+                Arrived { codec, stream, kept, heard: Heard::Sound, subscribers },
+                now,
+                out,
+            );
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::allowance::Over;
 use super::copy::{Extensions, write};
 use super::member::{Slot, StreamOf, source_id};
+use super::silence::Heard;
 use super::{Member, Out, Sfu, Taken};
 use crate::rtp::dependency::Descriptor;
 use crate::rtp::packet::{Header, Packet};
@@ -16,6 +17,7 @@ use crate::rtp::red::{self, Red};
 use crate::rtp::rewriter::{Incoming, Sent, SourceId};
 use crate::rtp::ring::Kept;
 use crate::rtp::rtcp::SenderTime;
+use crate::rtp::temporal::Part;
 use crate::sdp::{Direction, Extension, Kind, Section};
 
 /// A packet that is asked for again within this was asked for twice, not lost twice.
@@ -32,6 +34,7 @@ pub(super) struct Arrived {
     pub(super) codec: Codec,
     pub(super) stream: StreamOf,
     pub(super) kept: Kept,
+    pub(super) heard: Heard,
     pub(super) subscribers: Vec<(u32, usize)>,
 }
 
@@ -95,7 +98,7 @@ impl Sfu {
         }
     }
 
-    fn pass_arrived(&mut self, from: u32, arrived: Arrived, now: Instant, out: &mut Out) {
+    fn pass_arrived(&mut self, from: u32, mut arrived: Arrived, now: Instant, out: &mut Out) {
         let Some(member) = self.members.get(from as usize) else { return };
         if member.taps.contains(&arrived.stream.track) {
             let StreamOf { track, layer, .. } = arrived.stream;
@@ -104,7 +107,12 @@ impl Sfu {
             let (codec, kept) = (arrived.codec, arrived.kept.clone());
             out.taken.push(Taken { member: member.id, slot: 0, track, codec, kept, told });
         }
-        self.deliver(from, arrived, now, out);
+        // What follows a pause says so (RFC 3551 section 4.1).
+        arrived.kept.marker |= arrived.heard == Heard::Resumed;
+        match arrived.heard {
+            Heard::Nothing => self.leave_out(from, arrived),
+            Heard::Sound | Heard::Resumed => self.deliver(from, arrived, now, out),
+        }
     }
 
     /// Sound as it is sent to who knows how to read what was said before once more.
@@ -127,11 +135,20 @@ impl Sfu {
 
     /// Sends what came to all who have it in a slot.
     pub(super) fn deliver(&mut self, from: u32, arrived: Arrived, now: Instant, out: &mut Out) {
-        let Arrived { codec, stream, kept, subscribers } = arrived;
+        let Arrived { codec, stream, kept, subscribers, .. } = arrived;
+        let source = source_id(stream.track, stream.layer);
+        // What follows a keyframe's beginning may have come before it, on another way or because it was lost at first, and was nothing to
+        // begin with then. Who begins with it is sent all of it, from what is kept.
+        let is_late = kept.keyframe && !codec.is_audio() && {
+            let track = self.members.get(from as usize).and_then(|member| member.track_of(stream.track));
+            let newest = track.and_then(|track| track.layers.get(stream.layer)?.ring.newest());
+            newest != Some(kept.sequence)
+        };
         for (to, at) in &subscribers {
             let slot = self.members.get(*to as usize).and_then(|subscriber| subscriber.slots.get(*at));
+            let begins = |slot: &Slot| slot.rewriter.source() != Some(source);
             // Who catches up gets it in its turn.
-            if slot.is_some_and(|slot| slot.catching_up.is_none()) {
+            if slot.is_some_and(|slot| slot.catching_up.is_none() && !(is_late && begins(slot))) {
                 self.send(*to, *at, stream, codec, &kept, now, out);
             }
         }
@@ -302,11 +319,21 @@ impl Member {
         let layer = track.layers.get_mut(stream.layer)?;
         let payload = Bytes::copy_from_slice(piece);
         let descriptor = Bytes::new();
-        let kept = Kept { sequence, timestamp, marker: false, keyframe: true, at: now, payload, descriptor };
+        let kept = Kept {
+            sequence,
+            timestamp,
+            marker: false,
+            keyframe: true,
+            at: now,
+            payload,
+            descriptor,
+            part: None,
+        };
         if !layer.ring.put(kept.clone()) || track.muted {
             return None;
         }
-        Some(Arrived { codec, stream, kept, subscribers: std::mem::take(&mut track.subscribers) })
+        let subscribers = std::mem::take(&mut track.subscribers);
+        Some(Arrived { codec, stream, kept, heard: Heard::Sound, subscribers })
     }
 
     /// Keeps a packet of a stream. `None` when it is not to be forwarded.
@@ -340,7 +367,11 @@ impl Member {
         let end = offset + packet.payload.len();
         let payload =
             Bytes::copy_from_slice(bytes.get(payload_at..end).filter(|payload| !payload.is_empty())?);
+        let vp8 = if codec == Codec::Vp8 { Vp8::read(&payload) } else { None };
         let layer = track.layers.get_mut(stream.layer)?;
+        // Where a descriptor says it, Chromium leaves it out of the payload's.
+        let part = described.and_then(|(bytes, _)| layer.part_of(bytes));
+        let part = part.or_else(|| Part::of_vp8(&vp8?));
         let reception = layer.reception.get_or_insert_with(|| Stream::new(codec.clock_rate(), sequence, now));
         reception.receive(sequence, packet.timestamp, now);
         let kept = Kept {
@@ -355,17 +386,14 @@ impl Member {
             at: now,
             payload,
             descriptor: described.map(|(bytes, _)| Bytes::copy_from_slice(bytes)).unwrap_or_default(),
+            part,
         };
-        let temporal =
-            if codec == Codec::Vp8 { Vp8::read(&kept.payload).and_then(|vp8| vp8.temporal) } else { None };
-        layer.hear(&kept, temporal, now);
+        layer.hear(&kept, now);
         if !layer.ring.put(kept.clone()) || track.muted {
             return None;
         }
-        if let Some(level) = level {
-            track.hear(level & 0x7F, now);
-        }
-        Some(Arrived { codec, stream, kept, subscribers: std::mem::take(&mut track.subscribers) })
+        let heard = level.map_or(Heard::Sound, |level| track.hear(level & 0x7F, now));
+        Some(Arrived { codec, stream, kept, heard, subscribers: std::mem::take(&mut track.subscribers) })
     }
 
     fn note_arrival(&mut self, packet: &Packet<'_>, now: Instant) {
@@ -429,6 +457,7 @@ impl Member {
                 // The sender began anew.
                 layer.reception = None;
                 layer.ring = crate::rtp::ring::Ring::default();
+                (layer.keyframe, layer.templates) = (None, None);
                 self.streams.remove(&before);
             }
         }
@@ -459,9 +488,7 @@ impl Slot {
             }
             self.starving = false;
             self.temporal_now = self.temporal;
-        } else if let Some(vp8) = &vp8
-            && self.leaves_out(vp8, source, kept)
-        {
+        } else if self.leaves_out(source, kept, vp8.as_ref()) {
             return None;
         }
         let frame_number = Descriptor::read(&kept.descriptor).map(|descriptor| descriptor.frame_number);
@@ -470,24 +497,22 @@ impl Slot {
         self.rewriter.forward(incoming, now)
     }
 
-    /// Pictures above the temporal layer that is sent are left out. Less is sent from any picture on, more from one that needs none of its
-    /// layer before it.
-    fn leaves_out(&mut self, vp8: &Vp8, source: SourceId, kept: &Kept) -> bool {
-        let Some(temporal) = vp8.temporal else { return false };
-        if !self.rewriter.is_next(source, kept.sequence) {
+    /// Pictures above the temporal layer that is sent are left out. Less is sent from any picture on, more from one that can be gone on with.
+    fn leaves_out(&mut self, source: SourceId, kept: &Kept, vp8: Option<&Vp8>) -> bool {
+        let Some(part) = kept.part.filter(|_| self.rewriter.is_next(source, kept.sequence)) else {
             return false;
-        }
-        if vp8.begins_picture {
-            let rises = self.temporal > self.temporal_now
-                && (kept.keyframe || vp8.is_sync && temporal > self.temporal_now);
-            if rises || self.temporal < self.temporal_now {
+        };
+        if part.begins {
+            if kept.keyframe || self.temporal < self.temporal_now {
                 self.temporal_now = self.temporal;
+            } else if let Some(higher) = part.rises(self.temporal_now, self.temporal) {
+                self.temporal_now = higher;
             }
         }
-        if temporal <= self.temporal_now {
+        if part.temporal <= self.temporal_now {
             return false;
         }
-        self.rewriter.leave_out(source, kept.sequence, vp8.picture_id);
+        self.rewriter.leave_out(source, kept.sequence, vp8.and_then(|vp8| vp8.picture_id));
         true
     }
 }

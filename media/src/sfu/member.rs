@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 use super::allowance::Allowance;
 use super::binding::{SILENCE, Want};
 use super::fed::{CatchUp, Fed, Squeeze};
+use super::rate::Rate;
+use super::silence::Silence;
 use super::topics::Talk;
 use super::{MemberId, RoomKey, Source, TrackKey};
 use crate::bandwidth::Estimator;
 use crate::peer::{Credentials, Peer};
+use crate::rtp::dependency::Templates;
+use crate::rtp::is_newer;
 use crate::rtp::payload::Codec;
 use crate::rtp::reception::{Arrivals, Stream};
 use crate::rtp::rewriter::{Rewriter, SourceId};
 use crate::rtp::ring::{Kept, Ring};
+use crate::rtp::temporal::Part;
 use crate::sdp::{self, Extension, Kind, Offer, Section};
 
 /// A layer that nothing came of for so long is not there, and after that not before it came for [`BACK_AFTER`].
@@ -22,9 +27,6 @@ const BACK_AFTER: Duration = Duration::from_millis(300);
 /// A keyframe that passed within this, and so many packets since, is sent to who comes later.
 const KEYFRAME_AGE_MAX: Duration = Duration::from_millis(400);
 const KEYFRAME_PACKETS_MAX: usize = 96;
-/// What a layer costs is measured over this, and not over a pause.
-const RATE_OVER: Duration = Duration::from_millis(500);
-const RATE_PAUSE: Duration = Duration::from_secs(2);
 /// A publisher is asked for a keyframe of one layer at most so often.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
 
@@ -81,6 +83,7 @@ pub(super) struct Track {
     /// Loudness, smoothed: 127 is silence.
     pub(super) level: f32,
     pub(super) spoke_at: Option<Instant>,
+    pub(super) silence: Silence,
     pub(super) wanted: Option<Option<usize>>,
 }
 
@@ -97,20 +100,11 @@ pub(super) struct Layer {
     /// The number of the last keyframe's first packet, and when it came.
     pub(super) keyframe: Option<(u16, Instant)>,
     pub(super) keyframe_asked: Option<Instant>,
+    /// What its dependency descriptors refer to.
+    pub(super) templates: Option<Templates>,
     pub(super) keyframe_wanted: bool,
     /// NTP time, timestamp, and when they came.
     pub(super) report: Option<(u64, u32, Instant)>,
-}
-
-/// What a layer costs, measured.
-#[derive(Debug, Default)]
-pub(super) struct Rate {
-    since: Option<Instant>,
-    bytes: u64,
-    base_bytes: u64,
-    has_temporal: bool,
-    /// Of the lowest temporal layer, and of all.
-    bps: Option<(f64, f64)>,
 }
 
 #[derive(Debug)]
@@ -134,7 +128,11 @@ pub(super) struct Slot {
     pub(super) temporal_now: u8,
     /// The path does not carry even the least of it.
     pub(super) paused_at: Option<Instant>,
+    /// What is wished of it, and its place among the wishes.
     pub(super) height: u16,
+    pub(super) fps: Option<u8>,
+    pub(super) priority: u8,
+    pub(super) place: usize,
     pub(super) rewriter: Rewriter,
     pub(super) rtx_sequence: u16,
     pub(super) packets: u32,
@@ -206,6 +204,9 @@ impl Member {
             temporal_now: u8::MAX,
             paused_at: None,
             height: 0,
+            fps: None,
+            priority: 0,
+            place: 0,
             rewriter: match kind {
                 Kind::Audio => Rewriter::new(clock_rate, sequence).without_memory(),
                 Kind::Video => Rewriter::new(clock_rate, sequence),
@@ -259,6 +260,7 @@ impl Track {
             rate: Rate::default(),
             keyframe: None,
             keyframe_asked: None,
+            templates: None,
             keyframe_wanted: false,
             report: None,
         };
@@ -276,6 +278,7 @@ impl Track {
             subscribers: Vec::new(),
             level: SILENCE,
             spoke_at: None,
+            silence: Silence::default(),
             wanted: None,
         }
     }
@@ -288,15 +291,16 @@ impl Layer {
     }
 
     /// A packet came.
-    pub(super) fn hear(&mut self, kept: &Kept, temporal: Option<u8>, now: Instant) {
+    pub(super) fn hear(&mut self, kept: &Kept, now: Instant) {
         let before = self.heard_at.replace(now);
         if before.is_some_and(|at| now.saturating_duration_since(at) >= SILENT_AFTER) {
             self.resumed_at = Some(now);
         }
-        if kept.keyframe {
+        // One that comes again, or late, is not the last.
+        if kept.keyframe && self.keyframe.is_none_or(|(before, _)| is_newer(kept.sequence, before)) {
             self.keyframe = Some((kept.sequence, now));
         }
-        self.rate.count(kept.payload.len(), temporal, now);
+        self.rate.count(kept.payload.len(), kept.marker, kept.part, now);
     }
 
     /// The last keyframe and what followed it, when that is little and fresh.
@@ -309,6 +313,14 @@ impl Layer {
         if is_fresh { self.ring.from(sequence).cloned().collect() } else { Vec::new() }
     }
 
+    /// What the picture of a dependency descriptor is to who is not sent all, as its templates say, which come with keyframes.
+    pub(super) fn part_of(&mut self, descriptor: &[u8]) -> Option<Part> {
+        if let Some(templates) = Templates::read(descriptor) {
+            self.templates = Some(templates);
+        }
+        self.templates.as_ref()?.part(descriptor)
+    }
+
     /// Whether the publisher is to be asked for a keyframe now.
     pub(super) fn take_keyframe_wish(&mut self, now: Instant) -> bool {
         let early = self.keyframe_asked.is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_PAUSE);
@@ -318,37 +330,6 @@ impl Layer {
         self.keyframe_wanted = false;
         self.keyframe_asked = Some(now);
         true
-    }
-}
-
-impl Rate {
-    fn count(&mut self, bytes: usize, temporal: Option<u8>, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        self.bytes += bytes as u64;
-        self.has_temporal |= temporal.is_some_and(|temporal| temporal > 0);
-        if temporal.is_none_or(|temporal| temporal == 0) {
-            self.base_bytes += bytes as u64;
-        }
-        let passed = now.saturating_duration_since(since);
-        if passed < RATE_OVER {
-            return;
-        }
-        if passed < RATE_PAUSE {
-            let bps = |bytes: u64| bytes as f64 * 8.0 / passed.as_secs_f64();
-            let (base, whole) = (bps(self.base_bytes), bps(self.bytes));
-            let before = self.bps.unwrap_or((base, whole));
-            self.bps = Some((before.0 * 0.7 + base * 0.3, before.1 * 0.7 + whole * 0.3));
-        }
-        (self.since, self.bytes, self.base_bytes) = (Some(now), 0, 0);
-    }
-
-    /// Bits a second: of the lowest temporal layer, and of all. `unseen` before anything is known.
-    pub(super) fn bps(&self, unseen: u64) -> (u64, u64) {
-        self.bps.map_or((unseen, unseen), |(base, whole)| (base as u64, whole as u64))
-    }
-
-    pub(super) fn has_temporal(&self) -> bool {
-        self.has_temporal
     }
 }
 

@@ -64,7 +64,10 @@ impl Sfu {
         let highest = member.slots.iter().filter(bound).map(|slot| slot.height).max().unwrap_or(0);
         let alone = member.slots.iter().filter(bound).filter(|slot| slot.height == highest).count() == 1;
         let (mut choices, mut wishes) = (Vec::new(), Vec::new());
-        for (at, slot) in member.slots.iter().enumerate().filter(|(_, slot)| bound(slot)) {
+        let mut slots: Vec<(usize, &Slot)> =
+            member.slots.iter().enumerate().filter(|(_, slot)| bound(slot)).collect();
+        slots.sort_by_key(|(_, slot)| slot.place);
+        for (at, slot) in slots {
             let Some((publisher, key)) = slot.bound else { continue };
             let track = self.members.get(publisher as usize).and_then(|from| from.track_of(key));
             let Some(track) = track else { continue };
@@ -73,12 +76,12 @@ impl Sfu {
                 _ if alone && slot.height == highest => Rank::Stage,
                 _ => Rank::Tile,
             };
-            let steps = track.steps(slot.height, now);
+            let steps = track.steps(slot.height, slot.fps, now);
             let shown = slot.paused_at.is_none().then_some((slot.target, slot.temporal));
             let place = |(layer, temporal): (usize, u8)| {
                 steps.iter().rposition(|step| step.layer == layer && step.temporal <= temporal)
             };
-            wishes.push(Wish { rank, now: shown.and_then(place), steps });
+            wishes.push(Wish { rank, priority: slot.priority, now: shown.and_then(place), steps });
             choices.push(Choice { slot: at, publisher, key });
         }
         let budget = member.estimator.budget_bps(now);
@@ -175,8 +178,8 @@ impl Member {
 }
 
 impl Track {
-    /// Qualities that would fit a tile of so many lines, the cheapest first.
-    fn steps(&self, height: u16, now: Instant) -> Vec<Step> {
+    /// Qualities that would fit a tile of so many lines and pictures a second, the cheapest first.
+    fn steps(&self, height: u16, fps: Option<u8>, now: Instant) -> Vec<Step> {
         let fitting = layer_for(height, self.layers.len());
         let there = |at: &usize| self.layers.get(*at).is_some_and(|layer| layer.is_there(now));
         let mut usable: Vec<usize> = (0..=fitting).filter(there).collect();
@@ -191,12 +194,13 @@ impl Track {
         for at in usable {
             let Some(layer) = self.layers.get(at) else { continue };
             let unseen = UNSEEN_BPS.get(at).copied().unwrap_or(0);
-            let (base, whole) = layer.rate.bps(unseen);
             let gross = |bps: u64| bps + bps * OVERHEAD_PERCENT / 100;
-            if layer.rate.has_temporal() && base < whole {
+            let most = layer.rate.temporal_for(fps);
+            let (base, whole) = (layer.rate.bps(0, unseen), layer.rate.bps(most, unseen));
+            if layer.rate.has_temporal() && most > 0 && base < whole {
                 steps.push(Step { layer: at, temporal: 0, bps: gross(base) });
             }
-            steps.push(Step { layer: at, temporal: u8::MAX, bps: gross(whole) });
+            steps.push(Step { layer: at, temporal: most, bps: gross(whole) });
         }
         // A publisher whose higher layer is the cheaper one just now.
         let mut most = 0;

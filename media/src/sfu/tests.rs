@@ -124,13 +124,17 @@ impl Call {
 
     /// A packet of a picture: of layer `rid`, whose stream is named after it.
     fn picture(&mut self, who: usize, rid: &str, sequence: u16, keyframe: bool) {
+        self.picture_of(who, rid, sequence, &[0x10, u8::from(!keyframe), rid.as_bytes()[0]]);
+    }
+
+    fn picture_of(&mut self, who: usize, rid: &str, sequence: u16, payload: &[u8]) {
         let number = sequence.to_be_bytes();
         let extensions: &[(u8, &[u8])] = &[(3, &number), (4, b"1"), (10, rid.as_bytes())];
         let ssrc = u32::from(rid.as_bytes()[0]) << 8;
         let timestamp = u32::from(sequence) * 3_000;
         let mut packet = Vec::new();
         Header { marker: true, payload_type: 96, sequence, timestamp, ssrc, extensions }.write(&mut packet);
-        packet.extend_from_slice(&[0x10, u8::from(!keyframe), rid.as_bytes()[0]]);
+        packet.extend_from_slice(payload);
         self.say(who, &packet);
     }
 
@@ -271,6 +275,53 @@ fn who_leaves_and_what_is_muted_is_forwarded_no_more() {
     assert!(call.sfu.by_address.is_empty());
 }
 
+#[test]
+fn silence_is_not_sent_on_and_nobody_misses_it() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "0", Source::Microphone);
+    call.sfu.take(call.people[ann].id, 1).unwrap();
+    call.pass(50);
+    for sequence in 0..200 {
+        call.voice(ann, sequence, if (40..160).contains(&sequence) { 127 } else { 30 });
+        call.pass(25);
+    }
+    let heard: Vec<(u16, bool)> = call.people[bo]
+        .rtp
+        .iter()
+        .map(|bytes| Packet::read(bytes).unwrap())
+        .map(|packet| (packet.sequence, packet.marker))
+        .collect();
+    // 80 of sound, 200 ms of silence, then one each 400 ms.
+    assert_eq!(heard.len(), 80 + 8 + 7);
+    assert!(heard.windows(2).all(|two| two[1].0 == two[0].0 + 1), "{heard:?}");
+    let begins: Vec<usize> = (0..heard.len()).filter(|at| heard[*at].1).collect();
+    assert_eq!(begins.last(), Some(&(heard.len() - 40)), "sound that follows a pause says so");
+    assert_eq!(call.sfu.counts().silent, 200 - heard.len() as u64);
+    assert_eq!(call.taken.len(), 200, "who takes a track takes all of it");
+}
+
+#[test]
+fn who_offers_more_slots_than_there_are_has_the_rest_inactive() {
+    let slot = |kind: &str, mid: usize| {
+        let section =
+            sdp::tests::OFFER.split("m=").skip(3).find(|section| section.starts_with(kind)).unwrap();
+        let (head, rest) = section.split_once("a=mid:").unwrap();
+        format!("m={head}a=mid:{mid}{}", &rest[1..])
+    };
+    let more: String =
+        (4..31).map(|mid| slot("video", mid)).chain([slot("audio", 31), slot("audio", 32)]).collect();
+    let mut call = Call::new();
+    let mids: Vec<String> = (0..33).map(|mid| mid.to_string()).collect();
+    let begin = sdp::tests::OFFER.replace("BUNDLE 0 1 2 3", &format!("BUNDLE {}", mids.join(" ")));
+    let offer = offer_of(&format!("{begin}{more}"), [1; 32]);
+    let (id, answer) = call.sfu.join(ROOM, &offer, call.now).unwrap();
+    // 28 for pictures, three of them too many; as many for sound as there are.
+    assert_eq!((answer.matches("a=sendonly").count(), answer.matches("a=inactive").count()), (25 + 3, 3));
+    let again = call.sfu.offer(id, &offer, call.now).unwrap();
+    assert_eq!(again.matches("a=sendonly").count(), 28);
+}
+
 /// An offer of somebody with room for another face.
 fn two_faces() -> String {
     let slot = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=setup:actpass\r\na=mid:4\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n";
@@ -281,14 +332,34 @@ fn two_faces() -> String {
 fn two_thousand_who_come_and_go_leave_nothing_behind() {
     let mut call = Call::new();
     let offer = offer_of(sdp::tests::OFFER, [1; 32]);
-    for _ in 0..2_000 {
-        let (id, _) = call.sfu.join(ROOM, &offer, call.now).unwrap();
-        call.sfu.publish(id, 1, "1", Source::Camera, false).unwrap();
-        call.pass(25);
+    let stays = call.join();
+    for turn in 0..2_000 {
+        // Each twentieth is seen and heard, and the others are gone before they were ever reached.
+        let id = if turn % 20 == 0 {
+            let who = call.join();
+            call.publish(who, 2 * turn, "1", Source::Camera);
+            call.publish(who, 2 * turn + 1, "0", Source::Microphone);
+            call.pass(25);
+            for sequence in 0..20 {
+                call.picture(who, "q", sequence, sequence == 0);
+                call.voice(who, sequence, 30);
+            }
+            assert_eq!(call.people[stays].rtp.drain(..).count(), 40);
+            call.people.pop().unwrap().id
+        } else {
+            let (id, _) = call.sfu.join(ROOM, &offer, call.now).unwrap();
+            call.sfu.publish(id, 1, "1", Source::Camera, false).unwrap();
+            call.pass(25);
+            id
+        };
         call.sfu.leave(id, call.now, &mut Out::default());
         assert_eq!(call.sfu.leave_twice(id), SfuError::Gone);
     }
-    assert_eq!((call.sfu.len(), call.sfu.members.capacity() < 16), ((0, 0), true));
+    call.pass(25);
+    assert_eq!((call.sfu.len(), call.sfu.members.capacity() < 16), ((1, 1), true));
+    assert_eq!((call.sfu.by_address.len(), call.sfu.rooms.len()), (1, 1));
+    let stays = &call.sfu.members[call.people[stays].id.index as usize];
+    assert!(stays.slots.iter().all(|slot| slot.bound.is_none()) && stays.streams.is_empty());
 }
 
 impl Sfu {

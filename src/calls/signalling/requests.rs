@@ -94,7 +94,7 @@ pub(super) struct Mute {
     pub(super) muted: bool,
 }
 
-/// `room.view {want: [{track, height}]}`; without `want` the server chooses.
+/// `room.view {want: [{track, height, fps?, priority?}]}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct View {
@@ -106,6 +106,9 @@ pub(super) struct View {
 pub(super) struct Wanted {
     pub(super) track: TrackId,
     pub(super) height: u16,
+    pub(super) fps: Option<u8>,
+    #[serde(default)]
+    pub(super) priority: u8,
 }
 
 /// `room.kick {participant}`.
@@ -161,6 +164,12 @@ impl View {
         }
         if self.want.iter().any(|want| want.height > HEIGHT_MAX) {
             return Err(invalid("want.height", format!("at most {HEIGHT_MAX} pixels are wanted")));
+        }
+        if self.want.iter().any(|want| want.fps == Some(0)) {
+            return Err(invalid(
+                "want.fps",
+                "at least one picture a second is wanted; what is not is left out",
+            ));
         }
         Ok(())
     }

@@ -137,7 +137,9 @@ fn call_request(kind: &str) -> Vec<Value> {
         }
         "room.unpublish" => vec![json!({ "track": 7 })],
         "room.mute" => vec![json!({ "track": 7, "muted": true })],
-        "room.view" => vec![json!({ "want": [{ "track": 7, "height": 360 }] })],
+        "room.view" => vec![
+            json!({ "want": [{ "track": 7, "height": 360 }, { "track": 8, "height": 90, "fps": 15, "priority": 1 }] }),
+        ],
         "room.hand" => vec![json!({ "up": true })],
         "room.kick" => vec![json!({ "participant": 3 })],
         "room.role" => vec![json!({ "participant": 3, "role": "listener" })],

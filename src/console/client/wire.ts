@@ -69,7 +69,7 @@ export interface Requests {
   };
   "room.unpublish": { ask: { track: number }; answer: Record<never, never> };
   "room.mute": { ask: { track: number; muted: boolean }; answer: Record<never, never> };
-  "room.view": { ask: { want: { track: number; height: number }[] }; answer: Record<never, never> };
+  "room.view": { ask: { want: Wanted[] }; answer: Record<never, never> };
   "room.hand": { ask: { up: boolean }; answer: Record<never, never> };
   "room.kick": { ask: { participant: number }; answer: Record<never, never> };
   "room.lock": { ask: { locked: boolean }; answer: Record<never, never> };
@@ -112,6 +112,15 @@ export interface CallTrack {
   participant: number;
   source: "microphone" | "camera" | "screen" | "screen_audio";
   muted: boolean;
+}
+
+/** A picture that is shown: how high, in pixels; pictures a second that are enough; and of two the higher priority (0 to 255, 0 without it)
+ * is shown first, gets better first and is paused last. */
+export interface Wanted {
+  track: number;
+  height: number;
+  fps?: number;
+  priority?: number;
 }
 
 /** Somebody who waits to be let into a room. */

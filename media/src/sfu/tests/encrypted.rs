@@ -21,10 +21,15 @@ fn describes() -> String {
 impl Call {
     /// A picture of one packet, of layer `rid`. What is encrypted says the contrary of what it is.
     fn secret(&mut self, who: usize, rid: &str, sequence: u16, keyframe: bool) {
+        self.secret_of(who, rid, sequence, keyframe, 0);
+    }
+
+    /// One that refers to this template.
+    fn secret_of(&mut self, who: usize, rid: &str, sequence: u16, keyframe: bool, template: u8) {
         let (number, ssrc) = (sequence.to_be_bytes(), u32::from(rid.as_bytes()[0]) << 8);
         // Layers count together.
         let frame_number = sequence * 2 + u16::from(rid == "h");
-        let mut descriptor = vec![0xC0];
+        let mut descriptor = vec![0xC0 | template];
         descriptor.extend_from_slice(&frame_number.to_be_bytes());
         if keyframe {
             descriptor.extend_from_slice(&TEMPLATES);
@@ -58,7 +63,7 @@ fn a_keyframe_is_known_by_its_descriptor_which_goes_on_over_layers_for_who_reads
     let (bo, cy) = (call.join_with(&describes()), call.join());
     call.publish(ann, 1, "1", Source::Camera);
     for who in [bo, cy] {
-        call.sfu.view(call.people[who].id, vec![Want { track: 1, height: 180 }]).unwrap();
+        call.sfu.view(call.people[who].id, vec![Want::new(1, 180)]).unwrap();
     }
     call.pass(50);
     let both = |call: &mut Call, sequence, keyframe| {
@@ -73,7 +78,7 @@ fn a_keyframe_is_known_by_its_descriptor_which_goes_on_over_layers_for_who_reads
         both(&mut call, sequence, false);
     }
     for who in [bo, cy] {
-        call.sfu.view(call.people[who].id, vec![Want { track: 1, height: 700 }]).unwrap();
+        call.sfu.view(call.people[who].id, vec![Want::new(1, 700)]).unwrap();
     }
     call.pass(50);
     both(&mut call, 20, false);
@@ -97,7 +102,7 @@ fn a_keyframe_is_known_by_its_descriptor_which_goes_on_over_layers_for_who_reads
     assert_eq!(seen[20].2[3..], TEMPLATES, "what stands behind the number is not changed");
     // Who comes later begins with a keyframe that was kept, and what is asked for again has its descriptor too.
     let late = call.join_with(&describes());
-    call.sfu.view(call.people[late].id, vec![Want { track: 1, height: 700 }]).unwrap();
+    call.sfu.view(call.people[late].id, vec![Want::new(1, 700)]).unwrap();
     call.pass(50);
     let shown = call.saw(late);
     assert_eq!(shown.iter().map(|(_, at, _)| *at).collect::<Vec<_>>(), [21, 22]);
@@ -109,6 +114,40 @@ fn a_keyframe_is_known_by_its_descriptor_which_goes_on_over_layers_for_who_reads
     call.says_rtcp(late, &nack);
     let again = Packet::read(&call.people[late].rtp[0]).unwrap();
     assert_eq!((again.ssrc, again.extension(DESCRIPTOR)), (ssrc + 1, Some(shown[0].2.as_slice())));
+}
+
+#[test]
+fn fewer_pictures_are_sent_where_only_descriptors_tell_which() {
+    let mut call = Call::new();
+    let ann = call.join_with(&describes());
+    let (bo, cy) = (call.join_with(&describes()), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    let mut picture = 0;
+    // A second of 40 pictures, 10 of the lowest temporal layer; of each packet its number, and how many who reads descriptors was sent.
+    let mut second = |call: &mut Call, fps| {
+        for who in [bo, cy] {
+            call.sfu.view(call.people[who].id, vec![Want { fps, ..Want::new(1, 180) }]).unwrap();
+        }
+        call.pass(25);
+        for who in [bo, cy] {
+            call.people[who].rtp.clear();
+        }
+        for turn in 0..40 {
+            call.secret_of(ann, "q", picture, picture == 0, [0, 3, 2, 4][turn % 4]);
+            picture += 1;
+            call.pass(25);
+        }
+        for who in [bo, cy] {
+            let packets = call.people[who].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().sequence);
+            let sequences: Vec<u16> = packets.collect();
+            assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "{sequences:?}");
+        }
+        assert_eq!(call.saw(bo).len(), call.saw(cy).len());
+        call.saw(bo).len()
+    };
+    assert_eq!([None, Some(15), Some(5)].map(|fps| second(&mut call, fps)), [40, 20, 10]);
+    assert_eq!(second(&mut call, None), 40, "from the first picture of the lowest layer on");
+    assert_eq!(call.keyframes_asked(ann, Q), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which pictures of whom are sent: from a keyframe on, in the layer that fits, and as many as a path and the shard carry.
 
 use super::*;
+use crate::rtp::payload::Vp8;
 
 #[test]
 fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
@@ -37,6 +38,24 @@ fn a_face_is_seen_from_its_keyframe_on_and_again_when_asked_for() {
 }
 
 #[test]
+fn a_keyframe_whose_beginning_comes_last_is_seen_whole() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    call.pass(50);
+    let [first, second, third]: [&[u8]; 3] = [&[0x10, 0, b'1'], &[0x00, 1, b'2'], &[0x00, 1, b'3']];
+    for (sequence, payload) in [(11, second), (12, third), (10, first)] {
+        call.picture_of(ann, "q", sequence, payload);
+    }
+    call.pass(25);
+    call.picture_of(ann, "q", 13, &[0x10, 1, b'4']);
+    let seen: Vec<_> = call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap()).collect();
+    let shown: Vec<u8> = seen.iter().map(|packet| packet.payload[2]).collect();
+    assert_eq!(shown, b"1234");
+    assert!(seen.windows(2).all(|two| two[1].sequence == two[0].sequence + 1));
+}
+
+#[test]
 fn a_layer_that_is_made_no_more_keeps_nothing() {
     let mut call = Call::new();
     let (ann, _bo) = (call.join(), call.join());
@@ -59,7 +78,7 @@ fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
     let mut call = Call::new();
     let (ann, bo) = (call.join(), call.join());
     call.publish(ann, 1, "1", Source::Camera);
-    let small = vec![Want { track: 1, height: 180 }];
+    let small = vec![Want::new(1, 180)];
     call.sfu.view(call.people[bo].id, small).unwrap();
     call.pass(50);
     let both = |call: &mut Call, sequence, keyframe| {
@@ -76,7 +95,7 @@ fn a_larger_tile_moves_to_the_larger_layer_on_its_keyframe() {
         call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
     };
     assert_eq!(shown(&call), b"q".repeat(19));
-    call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 700 }]).unwrap();
+    call.sfu.view(call.people[bo].id, vec![Want::new(1, 700)]).unwrap();
     call.pass(50);
     both(&mut call, 20, false);
     assert_eq!(shown(&call), b"q".repeat(20), "until the keyframe the small one goes on");
@@ -130,7 +149,7 @@ fn room_for_one_face() -> (Call, [usize; 2], usize) {
     for (who, key) in [(ann, 1), (cat, 2)] {
         call.publish(who, key, "1", Source::Camera);
     }
-    let wants = [1, 2].map(|track| Want { track, height: 360 });
+    let wants = [1, 2].map(|track| Want::new(track, 360));
     call.sfu.view(id, wants.to_vec()).unwrap();
     call.says_rtcp(bo, &remb(0, 170_000));
     call.pass(50);
@@ -153,6 +172,71 @@ fn what_a_path_does_not_carry_is_paused_and_said() {
     assert!(call.events.contains(&Event::Paused(id, 2, false)), "{:?}", call.events);
     call.picture(cat, "q", 2, true);
     assert_eq!(call.people[bo].rtp.len(), 2);
+}
+
+#[test]
+fn what_is_preferred_is_paused_last_and_of_equal_ones_the_first() {
+    let (mut call, [ann, cat], bo) = room_for_one_face();
+    let id = call.people[bo].id;
+    let mut sequences = [0; 2];
+    let mut shown = |call: &mut Call, wants: [Want; 2]| -> Vec<u8> {
+        call.sfu.view(id, wants.to_vec()).unwrap();
+        // Longer than whoever was paused stays so, and than what two pictures cost is taken for a measure.
+        for _ in 0..2 {
+            call.says_rtcp(bo, &remb(0, 170_000));
+            call.pass(1_100);
+        }
+        call.people[bo].rtp.clear();
+        for (sequence, (who, name)) in sequences.iter_mut().zip([(ann, b'1'), (cat, b'2')]) {
+            *sequence += 1;
+            call.picture_of(who, "q", *sequence, &[0x10, 0, name]);
+        }
+        call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap().payload[2]).collect()
+    };
+    let [first, second] = [1, 2].map(|track| Want::new(track, 360));
+    let preferred = Want { priority: 1, ..second };
+    assert_eq!(shown(&mut call, [first, second]), b"1");
+    assert_eq!(shown(&mut call, [first, preferred]), b"2", "the higher number");
+    assert_eq!(shown(&mut call, [first, second]), b"1");
+    assert_eq!(shown(&mut call, [second, first]), b"2", "whichever slot it is in");
+}
+
+#[test]
+fn as_many_pictures_are_sent_as_are_enough() {
+    let mut call = Call::new();
+    let (ann, bo) = (call.join(), call.join());
+    call.publish(ann, 1, "1", Source::Camera);
+    let mut picture = 0_u16;
+    // A second of 40 pictures: 10 of the lowest temporal layer, 10 and 20 of the others. Each is a sync point of its layer.
+    let mut second = |call: &mut Call, fps| {
+        call.sfu.view(call.people[bo].id, vec![Want { fps, ..Want::new(1, 180) }]).unwrap();
+        call.pass(25);
+        call.people[bo].rtp.clear();
+        for turn in 0..40 {
+            let temporal = [0, 2, 1, 2][turn % 4];
+            let [high, low] = (picture | 0x8000).to_be_bytes();
+            let key = u8::from(picture != 0);
+            let payload = [0x90, 0xF0, high, low, (picture / 4) as u8, temporal << 6 | 0x20, key, b'q'];
+            call.picture_of(ann, "q", picture, &payload);
+            picture += 1;
+            call.pass(25);
+        }
+        let packets = call.people[bo].rtp.iter().map(|bytes| Packet::read(bytes).unwrap());
+        let numbers: Vec<(u16, u16)> = packets
+            .map(|packet| (packet.sequence, Vp8::read(packet.payload).unwrap().picture_id.unwrap()))
+            .collect();
+        let follow = |two: &[(u16, u16)]| two[1].0 == two[0].0 + 1 && two[1].1 == two[0].1 + 1;
+        assert!(numbers.windows(2).all(follow), "what is left out is not missed: {numbers:?}");
+        numbers.len()
+    };
+    assert_eq!(second(&mut call, None), 40);
+    assert_eq!(second(&mut call, Some(30)), 40);
+    assert_eq!(second(&mut call, Some(15)), 20);
+    assert_eq!(second(&mut call, Some(20)), 20);
+    assert_eq!(second(&mut call, Some(1)), 10, "the least there is");
+    // The first of the highest comes before one of the middle, which it could be made of.
+    assert_eq!(second(&mut call, Some(60)), 39, "all there is");
+    assert_eq!(call.keyframes_asked(ann, Q), 1, "and only to begin with was one needed");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn a_listener_within_is_given_what_a_participant_would_be_sent() {
     call.publish(ann, 1, "1", Source::Camera);
     call.publish(ann, 2, "0", Source::Microphone);
     call.publish(bo, 3, "1", Source::Camera);
-    call.sfu.view(listener, vec![Want { track: 1, height: 90 }]).unwrap();
+    call.sfu.view(listener, vec![Want::new(1, 90)]).unwrap();
     let given = |call: &mut Call| std::mem::take(&mut call.taken);
     call.pass(100);
     call.picture(ann, "q", 1, false);
@@ -36,7 +36,7 @@ fn a_listener_within_is_given_what_a_participant_would_be_sent() {
     assert_eq!(given(&mut call)[0].kept.sequence, first.wrapping_add(2));
 
     // Somebody else is wanted; and then nobody.
-    call.sfu.view(listener, vec![Want { track: 3, height: 90 }]).unwrap();
+    call.sfu.view(listener, vec![Want::new(3, 90)]).unwrap();
     call.pass(50);
     call.picture(ann, "q", 6, true);
     call.picture(bo, "q", 1, true);

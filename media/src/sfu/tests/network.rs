@@ -62,7 +62,7 @@ impl Scene {
         let mut call = Call::new();
         let (ann, bo) = (call.join(), call.join());
         call.publish(ann, 1, "1", source);
-        call.sfu.view(call.people[bo].id, vec![Want { track: 1, height: 720 }]).unwrap();
+        call.sfu.view(call.people[bo].id, vec![Want::new(1, 720)]).unwrap();
         Scene::of(call, ann, bo, path, seed)
     }
 
@@ -74,7 +74,7 @@ impl Scene {
         call.publish(ann, 1, "1", Source::Camera);
         call.publish(cat, 2, "1", Source::Camera);
         call.publish(ann, 3, "0", Source::Microphone);
-        call.sfu.view(call.people[bo].id, [1, 2].map(|track| Want { track, height: 720 }).to_vec()).unwrap();
+        call.sfu.view(call.people[bo].id, [1, 2].map(|track| Want::new(track, 720)).to_vec()).unwrap();
         Scene { voice: Some(1), ..Scene::of(call, ann, bo, path, seed) }
     }
 

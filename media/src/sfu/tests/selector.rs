@@ -1,11 +1,14 @@
 //! Whatever is chosen for a slot, a viewer sees one stream that can be shown.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::rtp::payload::Codec;
 use crate::rtp::rewriter::Rewriter;
 use crate::rtp::ring::Kept;
+use crate::rtp::temporal::Part;
 use crate::rtp::witness::Witness;
 use crate::sfu::member::{Slot, StreamOf};
 
@@ -27,20 +30,35 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let picture = (0usize..3, 1u8..4, proptest::bool::weighted(0.15));
     let picture = picture.prop_map(|(layer, packets, keyframe)| Step::Picture { layer, packets, keyframe });
     let step = prop_oneof![
-        20 => picture, 2 => (0usize..3).prop_map(Step::Target), 1 => (0u8..2).prop_map(Step::Temporal),
+        20 => picture, 2 => (0usize..3).prop_map(Step::Target), 1 => (0u8..3).prop_map(Step::Temporal),
         1 => Just(Step::Pause), 1 => Just(Step::Resume),
     ];
     proptest::collection::vec(step, 1..400)
 }
 
 /// One layer, as its encoder counts.
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 struct Encoder {
     sequence: u16,
     timestamp: u32,
     picture: u16,
     tl0: u8,
-    begun: bool,
+    /// Where in [`PATTERN`] it is.
+    turn: usize,
+    /// The newest picture of each temporal layer since the keyframe.
+    newest: [Option<u16>; 3],
+}
+
+/// Three temporal layers as encoders make them: which a picture is of, and of which layers' newest pictures it is made. A picture that is made
+/// of the lowest layer alone is a sync point.
+const PATTERN: [(usize, &[usize]); 8] =
+    [(0, &[0]), (2, &[0]), (1, &[0]), (2, &[0, 1]), (0, &[0]), (2, &[0]), (1, &[0, 1]), (2, &[0, 1, 2])];
+
+/// A picture: its packets, its number, and the numbers of those it cannot be shown without.
+struct Picture {
+    packets: Vec<Kept>,
+    number: u16,
+    made_of: Vec<u16>,
 }
 
 fn slot() -> Slot {
@@ -54,27 +72,34 @@ fn slot() -> Slot {
     slot
 }
 
-fn packets(encoder: &mut Encoder, layer: usize, count: u8, keyframe: bool, now: Instant) -> Vec<Kept> {
+fn picture(encoder: &mut Encoder, layer: usize, count: u8, keyframe: bool, now: Instant) -> Picture {
     // What no keyframe came before is nothing that could be forwarded.
-    let keyframe = keyframe || !std::mem::replace(&mut encoder.begun, true);
+    let keyframe = keyframe || encoder.newest[0].is_none();
+    if keyframe {
+        (encoder.turn, encoder.newest) = (0, [None; 3]);
+    }
+    let (temporal, made_of) = PATTERN[encoder.turn];
+    encoder.turn = (encoder.turn + 1) % PATTERN.len();
+    let is_sync = made_of == [0];
+    let made_of = made_of.iter().filter_map(|of| encoder.newest[*of]).collect();
     encoder.picture = encoder.picture.wrapping_add(1) & 0x7FFF;
+    encoder.newest[temporal] = Some(encoder.picture);
     encoder.timestamp = encoder.timestamp.wrapping_add(2_970);
-    let temporal = if keyframe { 0 } else { (encoder.picture & 1) as u8 };
     encoder.tl0 = encoder.tl0.wrapping_add(u8::from(temporal == 0));
     let [high, low] = (encoder.picture | 0x8000).to_be_bytes();
-    (0..count)
+    let packets = (0..count)
         .map(|at| {
             let sequence = encoder.sequence;
             encoder.sequence = sequence.wrapping_add(1);
             let begins = if at == 0 { 0x90 } else { 0x80 };
-            let sync = temporal << 5;
+            let sync = u8::from(is_sync) << 5;
             let payload = [
                 begins,
                 0xF0,
                 high,
                 low,
                 encoder.tl0,
-                temporal << 6 | sync,
+                (temporal as u8) << 6 | sync,
                 u8::from(!keyframe),
                 layer as u8,
             ];
@@ -86,9 +111,11 @@ fn packets(encoder: &mut Encoder, layer: usize, count: u8, keyframe: bool, now: 
                 at: now,
                 payload: bytes::Bytes::copy_from_slice(&payload),
                 descriptor: bytes::Bytes::new(),
+                part: crate::rtp::payload::Vp8::read(&payload).and_then(|vp8| Part::of_vp8(&vp8)),
             }
         })
-        .collect()
+        .collect();
+    Picture { packets, number: encoder.picture, made_of }
 }
 
 thread_local! {
@@ -102,9 +129,11 @@ proptest! {
             slot.rewriter = Rewriter::new(90_000, start);
             (slot.target, slot.temporal, slot.temporal_now) = (0, u8::MAX, u8::MAX);
             (slot.paused_at, slot.starving) = (None, true);
-            let encoder = Encoder { sequence: first, timestamp: u32::from(start) << 16, picture: first & 0x7FFF, tl0: first as u8, begun: false };
-            let mut encoders = [encoder; 3];
+            let (picture_id, tl0) = (first & 0x7FFF, first as u8);
+            let encoder = Encoder { sequence: first, timestamp: u32::from(start) << 16, picture: picture_id, tl0, ..Encoder::default() };
+            let mut encoders = [encoder.clone(), encoder.clone(), encoder];
             let (mut witness, mut now, mut sent_pictures) = (Witness::default(), crate::rtp::beginning(), 0);
+            let mut shown: HashSet<(usize, u16)> = HashSet::new();
             for step in steps {
                 match step {
                     Step::Target(layer) => slot.target = layer,
@@ -117,7 +146,8 @@ proptest! {
                     Step::Picture { layer, packets: count, keyframe } => {
                         now += Duration::from_millis(33);
                         let stream = StreamOf { track: 1, layer, repairs: false };
-                        for kept in packets(&mut encoders[layer], layer, count, keyframe, now) {
+                        let Picture { packets, number, made_of } = picture(&mut encoders[layer], layer, count, keyframe, now);
+                        for kept in packets {
                             let Some(sent) = slot.choose(stream, Codec::Vp8, &kept, now) else { continue };
                             let mut bytes = Vec::new();
                             let timestamp = sent.shift.timestamp(kept.timestamp);
@@ -130,6 +160,8 @@ proptest! {
                             let packet = Packet::read(&bytes).unwrap();
                             witness.hear(sent.sequence, &packet, packet.payload, Codec::Vp8, now);
                             sent_pictures += u64::from(kept.marker);
+                            prop_assert!(made_of.iter().all(|of| shown.contains(&(layer, *of))), "{} lacks {:?}", number, made_of);
+                            shown.insert((layer, number));
                         }
                     }
                 }

@@ -92,7 +92,24 @@ pub(super) fn requests() -> Vec<Request> {
         ("source", one_of(&SOURCES)),
         ("muted?", boolean()),
     ]);
-    let wanted = object(&[track(), ("height", about(number(HEIGHT_MAX.into()), "In pixels."))]);
+    let wanted = object(&[
+        track(),
+        ("height", about(number(HEIGHT_MAX.into()), "In pixels.")),
+        (
+            "fps?",
+            about(
+                json!({ "type": "integer", "minimum": 1, "maximum": u8::MAX }),
+                "Pictures a second that are enough; without it all there are. Fewer are sent where the publisher's stream has temporal layers.",
+            ),
+        ),
+        (
+            "priority?",
+            about(
+                number(u8::MAX.into()),
+                "Of two the higher is shown first, gets better pictures first and is paused last; 0 without it.",
+            ),
+        ),
+    ]);
     vec![
         request(
             "call.start",
@@ -156,7 +173,7 @@ pub(super) fn requests() -> Vec<Request> {
         request(
             "room.view",
             ok,
-            "What is shown, and how large, the most important first: what is small comes small.",
+            "What is shown, and how large, of one priority the most important first: what is small comes small.",
             &[("want", list(wanted, WANTS_MAX))],
         ),
         request("room.hand", ok, "Wants to speak, or no longer.", &[("up", boolean())]),

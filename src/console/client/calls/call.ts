@@ -3,7 +3,7 @@
 import { Refused } from "../problem";
 import type { Socket } from "../socket";
 import { pause, type Timers } from "../timers";
-import type { CallJoined, CallMoved, CallTrack, CallWaiting, RoomEvent } from "../wire";
+import type { CallJoined, CallMoved, CallTrack, CallWaiting, RoomEvent, Wanted } from "../wire";
 import { LAYERS, prefer, SCREEN_BPS_MAX } from "./codecs";
 import { Layers } from "./layers";
 import { arrived, Networks } from "./networks";
@@ -152,8 +152,8 @@ export class Call extends RoomRequests {
     return this.#topics.open(name, options);
   }
 
-  /** Says how high tracks are shown, in pixels, the most important first: what is small comes small. */
-  async view(want: { track: number; height: number }[]): Promise<void> {
+  /** Says how tracks are shown, of one priority the most important first: what is small comes small. */
+  async view(want: Wanted[]): Promise<void> {
     const asked = JSON.stringify(want);
     if (asked === this.#asked || this.state.name !== "in") return;
     this.#asked = asked;

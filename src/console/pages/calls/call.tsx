@@ -211,6 +211,8 @@ function Stage({ call }: { call: Call }) {
       const want = tiles.map((tile) => ({
         track: Number(tile.dataset.track),
         height: Math.min(2160, Math.round((tile.clientHeight * devicePixelRatio) / 10) * 10),
+        // Where the net does not carry all, whoever spoke last is seen best.
+        priority: Number(tile.dataset.participant === String(spoke.current)),
       }));
       void call.view(want).catch(() => {});
     };
