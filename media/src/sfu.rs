@@ -15,6 +15,7 @@
 //! | `fed` | publishers within this process: streams that are shown to many |
 //! | `listener` | subscribers within this process: rooms that are made streams |
 //! | `forward` | from a publisher's packet to the subscribers' |
+//! | `selector` | whether one of these is sent on a slot |
 //! | `copy` | one of these, as it is written |
 //! | `rate` | what each layer costs |
 //! | `silence` | sound that says nothing is not sent on |
@@ -44,6 +45,7 @@ mod out;
 mod place;
 mod plan;
 mod rate;
+mod selector;
 mod silence;
 pub mod stress;
 mod topics;

@@ -296,8 +296,11 @@ impl Layer {
         if before.is_some_and(|at| now.saturating_duration_since(at) >= SILENT_AFTER) {
             self.resumed_at = Some(now);
         }
-        // One that comes again, or late, is not the last.
-        if kept.keyframe && self.keyframe.is_none_or(|(before, _)| is_newer(kept.sequence, before)) {
+        // One that comes again, or late, is not the last. After longer than packets are kept numbers tell nothing of it.
+        let is_last = |(before, at): (u16, Instant)| {
+            is_newer(kept.sequence, before) || now.saturating_duration_since(at) > Ring::AGE_MAX
+        };
+        if kept.keyframe && self.keyframe.is_none_or(is_last) {
             self.keyframe = Some((kept.sequence, now));
         }
         self.rate.count(kept.payload.len(), kept.marker, kept.part, now);
