@@ -98,7 +98,7 @@ pub(super) fn requests() -> Vec<Request> {
         (
             "fps?",
             about(
-                json!({ "type": "integer", "minimum": 1, "maximum": u8::MAX }),
+                or_null(json!({ "type": "integer", "minimum": 1, "maximum": u8::MAX })),
                 "Pictures a second that are enough; without it all there are. Fewer are sent where the publisher's stream has temporal layers.",
             ),
         ),
