@@ -107,14 +107,13 @@ impl Templates {
         let (flags, extended) = descriptor.split_first()?;
         let at = usize::from((flags & 0x3F).wrapping_sub(self.offset) & 0x3F);
         let (temporal, switches) = *self.pictures.get(at)?;
-        let own = self.own_indications(extended.get(MANDATORY_BYTES - 1..)?);
-        let switches = own.map_or(switches, |own| switches_of(&self.targets, own.into_iter()));
-        Some(Part::switching(temporal, flags & 0x80 != 0, switches))
+        let own = self.own_switches(extended.get(MANDATORY_BYTES - 1..)?);
+        Some(Part::switching(temporal, flags & 0x80 != 0, own.unwrap_or(switches)))
     }
 
-    /// What a picture says itself to each decode target, where that is not what its template says. With templates of its own it is not looked
-    /// for: they say what the picture is to each.
-    fn own_indications(&self, extended: &[u8]) -> Option<Vec<u32>> {
+    /// The layers up to which one can be sent from a picture on that says itself what it is to each target, and not what its template says. With
+    /// templates of its own it is not looked for: they say it.
+    fn own_switches(&self, extended: &[u8]) -> Option<u8> {
         let mut reader = BitReader::new(extended);
         let [has_templates, has_active, is_own, _, _] =
             std::array::from_fn(|_| reader.flag().unwrap_or(false));
@@ -124,7 +123,10 @@ impl Templates {
         if has_active {
             reader.skip(self.targets.len()).ok()?;
         }
-        self.targets.iter().map(|_| reader.bits(2).ok()).collect()
+        self.targets.iter().try_fold(0, |switches, highest| {
+            let switches_here = reader.bits(2).ok()? == SWITCH;
+            Some(if switches_here { switches | 1 << highest } else { switches })
+        })
     }
 }
 
