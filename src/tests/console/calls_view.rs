@@ -57,7 +57,7 @@ async fn who_wants_fewer_pictures_is_sent_fewer_and_more_again() {
     let all = async || Some(share().await).filter(|(share, _)| *share > 0.8);
     eventually("he is sent all", PATIENCE, all).await;
     bob.run("window.say_again(1)").await;
-    let few = async || Some(share().await).filter(|(share, _)| (0.1..0.6).contains(share));
+    let few = async || Some(share().await).filter(|(share, _)| (0.1..0.4).contains(share));
     let (some, keyframes) = eventually("he is sent few", PATIENCE, few).await;
     bob.run("window.say_again(60)").await;
     let (all, keyframes_then) = eventually("he is sent all again", PATIENCE, all).await;
